@@ -1,0 +1,1 @@
+"""Carries out actions through the drivers and reports what it sees."""

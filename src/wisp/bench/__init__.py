@@ -1,0 +1,1 @@
+"""Measurements of Wisp beside its peers and its floor."""

@@ -1,0 +1,1 @@
+"""The loop of loops: ``core`` decides without input or output, ``runner`` performs."""

@@ -1,0 +1,1 @@
+"""The ports, for real: instances, network, store, keeper, images, clock."""

@@ -1,0 +1,1 @@
+"""The system's clock: the one place that reads it."""

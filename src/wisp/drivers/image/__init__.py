@@ -1,0 +1,1 @@
+"""Builds, checks and lists sealed guest images."""

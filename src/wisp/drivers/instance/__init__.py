@@ -1,0 +1,1 @@
+"""One driver per kind of instance, all behind ``ports.instance``."""

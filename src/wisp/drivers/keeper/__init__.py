@@ -1,0 +1,1 @@
+"""Talks to the keeper, the small process that holds what must outlive a controller."""

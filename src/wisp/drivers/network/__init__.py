@@ -1,0 +1,1 @@
+"""Namespaces, links, taps and routes over netlink; the delay line."""

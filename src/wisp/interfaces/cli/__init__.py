@@ -1,0 +1,1 @@
+"""The ``wisp`` command line, a thin user of the facade it is handed."""

@@ -1,0 +1,324 @@
+"""What a person declares: a whole edge cloud, in the words of ETSI NFV and MEC.
+
+Descriptors are *declared*, instances *exist*. ``codec.description`` makes these values from YAML, after every
+name has been checked: a :class:`DesiredState` never dangles.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from wisp.primitives.time import Duration
+
+
+class Kind(StrEnum):
+    """What runs a VDU."""
+
+    MICROVM = "unikernel/microvm"
+    SPT = "unikernel/spt"
+    PROCESS = "process"
+
+    @property
+    def is_unikernel(self) -> bool:
+        """Whether it boots a guest image that owns a tap."""
+        return self is not Kind.PROCESS
+
+
+class World(StrEnum):
+    """Where a host lives."""
+
+    EMULATED = "emulated"
+    SIMULATED = "simulated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """A place where hosts stand (ETSI MEC: part of a zone).
+
+    Attributes:
+        latitude, longitude: Position [degree], or ``None``.
+        zone: ETSI MEC 013 zone it belongs to; empty for none.
+    """
+
+    name: str
+    latitude: float | None = None
+    longitude: float | None = None
+    zone: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """A machine that runs instances (ETSI MEC 003: MEC host).
+
+    Attributes:
+        cpu_millicores: Capacity [1/1000 core].
+        memory_bytes: Capacity [byte].
+        kinds: What it can run.
+        power_idle_milliwatts, power_peak_milliwatts: Power at no load and full load [mW].
+        price_microunits_per_hour: Price while in use [1/1,000,000 currency unit per hour].
+    """
+
+    name: str
+    site: str
+    world: World = World.EMULATED
+    cpu_millicores: int
+    memory_bytes: int
+    kinds: tuple[Kind, ...] = tuple(Kind)
+    power_idle_milliwatts: int = 0
+    power_peak_milliwatts: int = 0
+    price_microunits_per_hour: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkShape:
+    """What a link does to packets in one direction.
+
+    Attributes:
+        rate_bps: Rate [bit/s]; ``None`` for unlimited.
+        delay_us: Propagation delay [µs, one way].
+        jitter_us: Half-width of the uniform variation of the delay [µs]; never reorders.
+        loss_ppm: Random loss [1/1,000,000].
+        queue_packets: Packets that may wait for the rate limiter.
+    """
+
+    rate_bps: int | None = None
+    delay_us: int = 0
+    jitter_us: int = 0
+    loss_ppm: int = 0
+    queue_packets: int = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """A link between two hosts; ``forward`` shapes first to second, ``backward`` the other way."""
+
+    name: str
+    ends: tuple[str, str]
+    forward: LinkShape = LinkShape()
+    backward: LinkShape = LinkShape()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessPoint:
+    """Where devices attach to a host.
+
+    Attributes:
+        technology: Radio or wire, as ``ieee802.15.4``, ``wifi``, ``lte``, ``ethernet``.
+        up: Shape from a device to the host.
+        down: Shape from the host to a device.
+    """
+
+    name: str
+    host: str
+    technology: str = "ethernet"
+    up: LinkShape = LinkShape()
+    down: LinkShape = LinkShape()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """A command that a device runs once the services it talks to answer."""
+
+    command: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    paused: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalAttachment:
+    """A real device outside the cloud, let in through a UDP or TCP door on this machine.
+
+    Attributes:
+        listen: Address and port on this machine that the real device sends to, as ``0.0.0.0:5683``.
+        to: Instance and port that its traffic is handed to.
+        protocol: ``udp`` or ``tcp``.
+    """
+
+    listen: str
+    to: tuple[str, int]
+    protocol: str = "udp"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """User equipment or an IoT device behind an access point (ETSI MEC: UE).
+
+    Emulated unless ``external`` is given.
+    """
+
+    name: str
+    access_point: str
+    workload: Workload | None = None
+    external: ExternalAttachment | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSource:
+    """Where an image comes from: a role of Wisp's own guest, with content and options baked in.
+
+    Attributes:
+        role: Guest role, as ``web``.
+        content: Folder of static content to bake in, absolute; ``None`` for none.
+        options: Default configuration baked in.
+    """
+
+    name: str
+    role: str
+    content: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+class HealthProtocol(StrEnum):
+    """How an instance is asked whether it is well."""
+
+    HTTP = "http"
+    TCP = "tcp"
+    ALIVE = "alive"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthCheck:
+    """How an instance shows that it answers.
+
+    Attributes:
+        protocol: ``http`` wants a 2xx for ``GET path``; ``tcp`` a connection; ``alive`` a living process.
+        failures: Failed checks in a row until it counts as unhealthy and is restarted.
+    """
+
+    protocol: HealthProtocol = HealthProtocol.HTTP
+    port: int = 80
+    path: str = "/health"
+    interval: Duration = Duration.of_seconds(5)
+    timeout: Duration = Duration.of_seconds(1)
+    failures: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vdu:
+    """A virtualisation deployment unit (ETSI NFV-IFA 011): one image or command, and what it needs.
+
+    Attributes:
+        image: Name of an :class:`ImageSource`, for unikernels.
+        command: What to run, for ``process``.
+        cpu_millicores, memory_bytes: Reserved [1/1000 core], [byte].
+        config: Options handed to the guest, or environment of the process. Values may hold
+            ``${address.INSTANCE}``, ``${host.INSTANCE}`` and ``${secret.NAME}``.
+        boot_deadline: Longest wait from start to the first good health check; one retry.
+    """
+
+    name: str
+    kind: Kind
+    image: str | None = None
+    command: tuple[str, ...] = ()
+    cpu_millicores: int = 100
+    memory_bytes: int = 16 << 20
+    config: Mapping[str, str] = field(default_factory=dict)
+    health: HealthCheck = HealthCheck()
+    boot_deadline: Duration = Duration.of_seconds(10)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vnfd:
+    """A virtualised network function descriptor (ETSI NFV-IFA 011), or a MEC AppDescriptor (MEC 010-2)."""
+
+    name: str
+    vdus: tuple[Vdu, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatencyBound:
+    """A latency that a placement must keep.
+
+    Attributes:
+        to: Name of a device or a site.
+        maximum_us: Longest one-way path delay [µs].
+    """
+
+    to: str
+    maximum_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementConstraints:
+    """Where an instance may run.
+
+    Attributes:
+        sites, hosts: Allowed ones; empty for any.
+        affinity: Instances that must share its host (ETSI: affinity group, scope host).
+        anti_affinity: Instances that must not.
+        latency: Bounds to keep.
+    """
+
+    sites: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    affinity: tuple[str, ...] = ()
+    anti_affinity: tuple[str, ...] = ()
+    latency: tuple[LatencyBound, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedPort:
+    """A port of this machine that leads to an instance.
+
+    Attributes:
+        address: Address on this machine to listen on.
+        port: Port on this machine.
+        target_port: Port of the instance.
+        protocol: ``tcp`` or ``udp``.
+    """
+
+    address: str = "127.0.0.1"
+    port: int
+    target_port: int
+    protocol: str = "tcp"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeclaredInstance:
+    """One VNF instance that shall exist, before it has a host.
+
+    Attributes:
+        name: Unique in the cloud.
+        network_service: The network service it belongs to.
+        vnf: Its profile in that service; several instances of a profile differ in site.
+        publish: Ports of this machine that lead to it.
+        egress: Whether it may reach the outside of the cloud.
+    """
+
+    name: str
+    network_service: str
+    vnf: str
+    vdu: Vdu
+    constraints: PlacementConstraints = PlacementConstraints()
+    publish: tuple[PublishedPort, ...] = ()
+    egress: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretSource:
+    """Where a secret is read at the moment it is needed; its value is never stored.
+
+    Attributes:
+        file: Path of a file that holds it; or
+        environment: Name of a variable that holds it.
+    """
+
+    name: str
+    file: str | None = None
+    environment: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DesiredState:
+    """A whole declared cloud. Every name in it is known, every number in range."""
+
+    name: str
+    sites: tuple[Site, ...] = ()
+    hosts: tuple[Host, ...] = ()
+    links: tuple[Link, ...] = ()
+    access_points: tuple[AccessPoint, ...] = ()
+    devices: tuple[Device, ...] = ()
+    images: tuple[ImageSource, ...] = ()
+    vnfds: tuple[Vnfd, ...] = ()
+    secrets: tuple[SecretSource, ...] = ()
+    instances: tuple[DeclaredInstance, ...] = ()

@@ -1,0 +1,126 @@
+"""What runs: the resolved order to start an instance, its handle, and what was seen of it."""
+
+import hashlib
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from functools import lru_cache
+
+from wisp.model.description import HealthCheck, Kind
+from wisp.primitives.time import Duration, Instant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRef:
+    """An image as an instance wants it: built from a role, content and options; checked by digest at start.
+
+    Attributes:
+        name: Name in the description.
+        role: Guest role.
+        content: Folder baked in, or ``None``.
+        options: Configuration baked in.
+    """
+
+    name: str
+    role: str
+    content: str | None = None
+    options: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceSpec:
+    """Everything a driver needs to start one instance; nothing is looked up any more, but secrets.
+
+    Attributes:
+        name: Name of the instance, or of the device whose workload it is.
+        host: The host it is accounted to.
+        namespace: Network namespace a process runs in, or a guest's tap lives in.
+        image: For unikernels.
+        command: For processes.
+        config: Options of the guest, or environment of the process.
+        address: Its address, without prefix; ``None`` for a device's workload.
+        prefix_length, gateway, mac: How a guest sets up its interface.
+        after: Instances that must have answered (or failed) before this one starts.
+        is_workload: Whether it is a device's workload and not a network function.
+    """
+
+    name: str
+    kind: Kind
+    host: str
+    namespace: str
+    image: ImageRef | None = None
+    command: tuple[str, ...] = ()
+    config: tuple[tuple[str, str], ...] = ()
+    cpu_millicores: int
+    memory_bytes: int
+    address: str | None = None
+    prefix_length: int = 32
+    gateway: str | None = None
+    mac: str | None = None
+    health: HealthCheck
+    boot_deadline: Duration
+    after: tuple[str, ...] = ()
+    is_workload: bool = False
+
+    @property
+    def digest(self) -> str:
+        """Twelve hex digits that change when anything about the instance does."""
+        return _digest(self)
+
+
+@lru_cache(maxsize=65_536)
+def _digest(spec: InstanceSpec) -> str:
+    text = repr([(field.name, getattr(spec, field.name)) for field in fields(spec)])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handle:
+    """Enough to find a running instance again after a crash of the controller.
+
+    Attributes:
+        version: Of this form.
+        driver: The kind whose driver made it.
+        child: Identity under which the keeper knows the process.
+        pid: Process id as the machine sees it.
+        start_ticks: Start time of that process [clock ticks since boot], so that a reused pid is noticed.
+    """
+
+    version: int = 1
+    driver: str
+    instance: str
+    spec_digest: str
+    child: str
+    pid: int
+    start_ticks: int
+
+
+class InstanceState(StrEnum):
+    """Where an instance is in its life."""
+
+    STARTING = "starting"
+    READY = "ready"
+    UNHEALTHY = "unhealthy"
+    EXITED = "exited"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObservedInstance:
+    """What was last seen of an instance.
+
+    Attributes:
+        changed_at: When it came into ``state``.
+        started_at: When its process was spawned.
+        start_ms: From spawn to the first good health check [ms]; ``None`` until then.
+        failures: Times in a row that it ended or stayed silent since it was last well.
+        reason: Why it is in ``state``, as a sentence; empty while well.
+    """
+
+    name: str
+    spec_digest: str
+    state: InstanceState
+    handle: Handle | None
+    changed_at: Instant
+    started_at: Instant
+    start_ms: float | None = None
+    failures: int = 0
+    reason: str = ""

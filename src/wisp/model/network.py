@@ -1,0 +1,94 @@
+"""Namespaces, links, taps and routes: the same values whether planned or observed.
+
+A plan and an observation can so be compared by set difference. Addresses are text in the usual notation.
+"""
+
+from dataclasses import dataclass
+
+from wisp.model.description import LinkShape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Namespace:
+    """A network namespace: an emulated host's virtual router, a device, or a process instance.
+
+    Attributes:
+        name: As ``host/edge-1``, ``device/co2-1``, ``process/collector``.
+        address: Its own address, kept on the loopback interface, as ``10.0.16.1/32``; ``None`` for none.
+        forwards: Whether it routes for others.
+    """
+
+    name: str
+    address: str | None = None
+    forwards: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkEnd:
+    """One end of a veth pair.
+
+    Attributes:
+        interface: Name inside the namespace, at most 15 characters.
+        address: With prefix length, as ``172.16.0.0/31``; ``None`` for unnumbered.
+    """
+
+    namespace: str
+    interface: str
+    address: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VirtualLink:
+    """A veth pair between two namespaces, shaped in each direction."""
+
+    name: str
+    a: LinkEnd
+    b: LinkEnd
+    a_to_b: LinkShape = LinkShape()
+    b_to_a: LinkShape = LinkShape()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tap:
+    """A unikernel's joint: a tap held open in its host's namespace, with a route to the guest.
+
+    Attributes:
+        name: Name of the instance.
+        namespace: Namespace of its host.
+        interface: Name inside the namespace, at most 15 characters.
+        gateway: The host's address, answered on the tap, as ``10.0.16.1/32``.
+        address: The guest's address, without prefix.
+    """
+
+    name: str
+    namespace: str
+    interface: str
+    gateway: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """A route of one namespace.
+
+    Attributes:
+        destination: As ``10.0.32.0/20`` or ``default``.
+        via: Next hop, reached on-link through ``interface``; ``None`` for directly connected.
+        source: Preferred source address; ``None`` leaves the choice to the kernel.
+    """
+
+    namespace: str
+    destination: str
+    interface: str
+    via: str | None = None
+    source: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """All of a cloud's network, planned or observed."""
+
+    namespaces: frozenset[Namespace] = frozenset()
+    links: frozenset[VirtualLink] = frozenset()
+    taps: frozenset[Tap] = frozenset()
+    routes: frozenset[Route] = frozenset()

@@ -1,0 +1,73 @@
+"""What was decided, with the reasons; or why nothing can be."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from wisp.model.instance import InstanceSpec
+from wisp.model.network import Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignments:
+    """What was given out and must stay the same across restarts.
+
+    Attributes:
+        hosts: Instance name → host it was placed on.
+        subnets: Host name → index of its subnet.
+        addresses: Instance or device name → its address.
+        links: Link name → index of its transit network.
+    """
+
+    hosts: Mapping[str, str] = field(default_factory=dict)
+    subnets: Mapping[str, int] = field(default_factory=dict)
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    links: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A host that was not taken, and why."""
+
+    host: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """Where one instance goes, why, and what was refused."""
+
+    instance: str
+    host: str
+    reason: str
+    refused: tuple[Refusal, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """All that shall exist, and why."""
+
+    decisions: tuple[Decision, ...] = ()
+    assignments: Assignments = Assignments()
+    network: Network = Network()
+    instances: tuple[InstanceSpec, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conflict:
+    """An instance that fits nowhere.
+
+    Attributes:
+        constraints: The constraints that exclude each other, as the author wrote them.
+        refused: Why each host was refused.
+    """
+
+    instance: str
+    constraints: tuple[str, ...]
+    refused: tuple[Refusal, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Infeasible:
+    """No plan satisfies the description; every conflict is named."""
+
+    conflicts: tuple[Conflict, ...]

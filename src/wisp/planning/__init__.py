@@ -1,0 +1,1 @@
+"""From what is declared and seen to what shall exist, with reasons: placement, addresses, routes."""

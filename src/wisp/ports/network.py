@@ -1,0 +1,26 @@
+"""The port that makes the network."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from wisp.model.action import NetworkAction
+from wisp.model.network import Network
+
+
+class NetworkDriver(Protocol):
+    """Carries out network actions in batches and reads the network back."""
+
+    async def apply(self, actions: Sequence[NetworkAction]) -> None:
+        """Carry out ``actions`` in order; on failure undo, in reverse, those of this call.
+
+        Repeating actions that already hold changes nothing.
+
+        Raises:
+            TransientDriverError: Worth trying again.
+            PermanentDriverError: The machine cannot do this.
+        """
+        ...
+
+    async def observe(self) -> Network:
+        """Read back what exists, from the kernel and not from memory."""
+        ...

@@ -1,0 +1,1 @@
+"""The ports again, in virtual time and without a machine."""
