@@ -83,6 +83,7 @@ class Handle:
         child: Identity under which the keeper knows the process.
         pid: Process id as the machine sees it.
         start_ticks: Start time of that process [clock ticks since boot], so that a reused pid is noticed.
+        spawned_at: When it was spawned.
     """
 
     version: int = 1
@@ -92,6 +93,7 @@ class Handle:
     child: str
     pid: int
     start_ticks: int
+    spawned_at: Instant
 
 
 class InstanceState(StrEnum):

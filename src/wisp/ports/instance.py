@@ -1,6 +1,6 @@
 """The port that starts and stops instances; one driver per kind."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -88,4 +88,12 @@ class InstanceDriver(Protocol):
 
     async def stop(self, handle: Handle, *, grace: Duration) -> None:
         """End the instance, by force after ``grace``, and forget it; an unknown one is fine."""
+        ...
+
+
+class ExitWatch(Protocol):
+    """Tells at once when a process that belongs to an instance ends."""
+
+    def exits(self) -> AsyncIterator[str]:
+        """Give the children that ended, by :attr:`Handle.child`; first those that ended before the call."""
         ...

@@ -1,0 +1,70 @@
+"""Asks every instance whether it is well: eagerly until its first answer, then at its own interval."""
+
+import asyncio
+from collections.abc import Callable
+
+from wisp.model.instance import Handle, InstanceSpec
+from wisp.model.report import HealthReported, Report
+from wisp.ports.health import HealthProber
+from wisp.primitives.time import Clock, Duration
+
+BOOT_RETRY = Duration.of_ms(20)
+
+
+class HealthMonitor:
+    """One task per instance.
+
+    Args:
+        prober: Asks once.
+        clock: For how long an instance has been asked in vain.
+        report: Takes a report for the first answer, for each well instance's later answers, and when
+            an instance stayed silent as often as its check allows.
+    """
+
+    def __init__(self, prober: HealthProber, clock: Clock, report: Callable[[Report], None]) -> None:
+        self._prober, self._clock, self._report = prober, clock, report
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def has(self, handle: Handle) -> bool:
+        """Whether the instance is being watched."""
+        return handle.child in self._tasks
+
+    def add(self, spec: InstanceSpec, handle: Handle) -> None:
+        """Watch an instance until it is removed."""
+        self._tasks[handle.child] = asyncio.create_task(
+            self._follow(spec, handle), name=f"health {spec.name}"
+        )
+
+    def remove(self, handle: Handle) -> None:
+        """Stop watching an instance; one that is not watched is fine."""
+        if task := self._tasks.pop(handle.child, None):
+            task.cancel()
+
+    async def close(self) -> None:
+        """Stop watching all."""
+        tasks = list(self._tasks.values())
+        self._tasks.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _follow(self, spec: InstanceSpec, handle: Handle) -> None:
+        await self._first_answer(spec)
+        self._tell(spec, handle, None)
+        silent = 0
+        while True:
+            await asyncio.sleep(spec.health.interval.seconds)
+            problem = await self._prober.probe(spec)
+            silent = 0 if problem is None else silent + 1
+            if problem is None or silent == spec.health.failures:
+                self._tell(spec, handle, problem)
+
+    async def _first_answer(self, spec: InstanceSpec) -> None:
+        """Wait until the instance answers; the controller ends this when the boot deadline has passed."""
+        while await self._prober.probe(spec) is not None:
+            await asyncio.sleep(BOOT_RETRY.seconds)  # noqa: ASYNC110 - a guest has no other way to call us
+
+    def _tell(self, spec: InstanceSpec, handle: Handle, problem: str | None) -> None:
+        self._report(
+            HealthReported(name=spec.name, child=handle.child, problem=problem, at=self._clock.now())
+        )

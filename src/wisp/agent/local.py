@@ -1,0 +1,167 @@
+"""Carries out actions on this machine through its drivers, and reports what becomes of them and what it sees.
+
+Reports go one way, through the ``report`` callable; nothing is asked back.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+from wisp.agent.health import HealthMonitor
+from wisp.model.action import NetworkAction, StartInstance, StopInstance
+from wisp.model.description import Kind
+from wisp.model.instance import Handle, InstanceSpec, InstanceState, ObservedInstance
+from wisp.model.report import (
+    InstanceExited,
+    InstanceFound,
+    InstanceNotStarted,
+    InstanceStarted,
+    InstanceStopped,
+    NetworkChanged,
+    NetworkObserved,
+    Report,
+)
+from wisp.ports.health import HealthProber
+from wisp.ports.instance import ExitWatch, InstanceDriver
+from wisp.ports.network import NetworkDriver
+from wisp.primitives.errors import UnknownInstance, WispError
+from wisp.primitives.time import Clock, Duration
+
+log = logging.getLogger(__name__)
+
+STOP_GRACE = Duration.of_seconds(3)
+STARTS_AT_ONCE = 8
+
+
+class LocalAgent:
+    """One machine's hands and eyes.
+
+    Args:
+        drivers: One per kind that this machine runs.
+        network: Makes the network.
+        prober: Asks instances whether they answer.
+        exits: Tells when a process ends.
+        secrets: Gives the value of a secret by name, at the moment it is needed.
+        clock: Tells the time of what is reported.
+        report: Takes every report.
+    """
+
+    def __init__(
+        self,
+        *,
+        drivers: Mapping[Kind, InstanceDriver],
+        network: NetworkDriver,
+        prober: HealthProber,
+        exits: ExitWatch,
+        secrets: Callable[[InstanceSpec], Mapping[str, str]],
+        clock: Clock,
+        report: Callable[[Report], None],
+    ) -> None:
+        self._drivers, self._network, self._exits = drivers, network, exits
+        self._secrets, self._clock, self._report = secrets, clock, report
+        self._monitor = HealthMonitor(prober, clock, report)
+        self._running: dict[str, Handle] = {}
+        self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
+
+    async def observe(self, seen: Sequence[ObservedInstance]) -> None:
+        """Report the network as it is, and what became of instances that an earlier controller left."""
+        self._report(NetworkObserved(network=await self._network.observe()))
+        await asyncio.gather(*(self._find(instance) for instance in seen if instance.handle))
+
+    async def watch(self) -> None:
+        """Report ended processes until cancelled."""
+        async for child in self._exits.exits():
+            if handle := self._running.get(child):
+                await self._report_if_ended(handle)
+
+    async def change_network(self, actions: Sequence[NetworkAction]) -> None:
+        """Carry out a batch of network actions and report what came of it."""
+        error = None
+        try:
+            await self._network.apply(actions)
+        except WispError as failure:
+            error = str(failure)
+        self._report(NetworkChanged(network=await self._network.observe(), error=error))
+
+    async def start(self, action: StartInstance) -> None:
+        """Start an instance, report it, and watch its health from then on."""
+        spec = action.spec
+        try:
+            async with self._starting:
+                handle = await self._driver(spec.kind).start(spec, self._secrets(spec))
+        except WispError as failure:
+            self._report(InstanceNotStarted(name=spec.name, spec_digest=spec.digest, error=str(failure)))
+            return
+        self._running[handle.child] = handle
+        self._report(InstanceStarted(handle=handle, started_at=handle.spawned_at))
+        self._monitor.add(spec, handle)
+        await self._report_if_ended(handle)
+
+    async def stop(self, action: StopInstance) -> None:
+        """Stop an instance and report it."""
+        error = None
+        if action.handle:
+            self._forget(action.handle)
+            try:
+                await self._driver(Kind(action.handle.driver)).stop(action.handle, grace=STOP_GRACE)
+            except WispError as failure:
+                error = str(failure)
+        self._report(InstanceStopped(name=action.name, error=error))
+
+    def follow(self, specs: Sequence[InstanceSpec]) -> None:
+        """Watch the health of instances found running, now that their specs are known."""
+        by_digest = {(spec.name, spec.digest): spec for spec in specs}
+        for handle in self._running.values():
+            spec = by_digest.get((handle.instance, handle.spec_digest))
+            if spec and not self._monitor.has(handle):
+                self._monitor.add(spec, handle)
+
+    async def close(self) -> None:
+        """Stop watching; what runs goes on running."""
+        await self._monitor.close()
+
+    def _driver(self, kind: Kind) -> InstanceDriver:
+        return self._drivers[kind]
+
+    async def _find(self, seen: ObservedInstance) -> None:
+        """Report an instance as running or ended, whichever it is."""
+        assert seen.handle  # noqa: S101 - the caller picked those that have one
+        try:
+            ended = await self._driver(Kind(seen.handle.driver)).recover(seen.handle)
+        except UnknownInstance:
+            reason = "ended while no controller ran"
+        else:
+            reason = ended.reason if ended else ""
+        if not reason:
+            self._running[seen.handle.child] = seen.handle
+            self._report(InstanceFound(seen=seen))
+            return
+        self._report(InstanceFound(seen=seen))
+        self._report(InstanceExited(child=seen.handle.child, reason=reason))
+
+    async def _report_if_ended(self, handle: Handle) -> None:
+        """Report the instance's end with its reason, once; nothing while it runs."""
+        try:
+            ended = await self._driver(Kind(handle.driver)).recover(handle)
+        except UnknownInstance:
+            return
+        if ended and handle.child in self._running:
+            self._forget(handle)
+            await self._driver(Kind(handle.driver)).stop(handle, grace=Duration(0))
+            self._report(InstanceExited(child=handle.child, reason=ended.reason))
+
+    def _forget(self, handle: Handle) -> None:
+        self._running.pop(handle.child, None)
+        self._monitor.remove(handle)
+
+
+def found_unstarted(handle: Handle) -> ObservedInstance:
+    """Give the record of an instance whose start was not written down before the controller was killed."""
+    return ObservedInstance(
+        name=handle.instance,
+        spec_digest=handle.spec_digest,
+        state=InstanceState.STARTING,
+        handle=handle,
+        changed_at=handle.spawned_at,
+        started_at=handle.spawned_at,
+    )

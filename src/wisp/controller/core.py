@@ -1,0 +1,366 @@
+"""What the controller decides: events in, a step out, through one door. No input or output, no clock.
+
+The same core runs under asyncio (``runner``) and under a simulator's heap. An outcome comes back as an event.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from random import Random
+from types import MappingProxyType
+from typing import assert_never
+
+from wisp.model.action import (
+    Action,
+    NetworkAction,
+    RemoveLink,
+    RemoveNamespace,
+    RemoveTap,
+    StartInstance,
+    StopInstance,
+)
+from wisp.model.description import DesiredState
+from wisp.model.instance import InstanceState, ObservedInstance
+from wisp.model.observation import Event, ObservedState, Severity
+from wisp.model.plan import Infeasible, Plan
+from wisp.model.report import (
+    HealthReported,
+    InstanceExited,
+    InstanceFound,
+    InstanceNotStarted,
+    InstanceStarted,
+    InstanceStopped,
+    NetworkChanged,
+    NetworkObserved,
+    Report,
+)
+from wisp.planning import plan as make_plan
+from wisp.primitives.time import Duration, Instant
+from wisp.reconcile import reconcile, wake_at
+
+WELL_AFTER = Duration.of_seconds(10)
+NETWORK_RETRY = Duration.of_seconds(2)
+NETWORK = "network"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DesiredChanged:
+    """A new desired state was stored; ``None`` asks for an empty cloud."""
+
+    revision: int
+    desired: DesiredState | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Woken:
+    """The time came that a step asked for."""
+
+
+Input = DesiredChanged | Report | Woken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What follows from an event.
+
+    Attributes:
+        network: Network actions to carry out together, in order.
+        starts, stops: Each to carry out on its own.
+        wake_at: When to come back at the latest, or ``None``.
+        planned: A new plan with its revision, to be stored before anything else.
+        seen: Instances whose record changed.
+        gone: Instances whose record ended.
+        events: For people.
+    """
+
+    network: tuple[NetworkAction, ...] = ()
+    starts: tuple[StartInstance, ...] = ()
+    stops: tuple[StopInstance, ...] = ()
+    wake_at: Instant | None = None
+    planned: tuple[int, Plan] | None = None
+    seen: tuple[ObservedInstance, ...] = ()
+    gone: tuple[str, ...] = ()
+    events: tuple[Event, ...] = ()
+
+
+@dataclass(slots=True)
+class _Notes:
+    """What one call of :meth:`ControllerCore.handle` gathers for its step."""
+
+    planned: tuple[int, Plan] | None = None
+    seen: dict[str, ObservedInstance] = field(default_factory=dict)
+    gone: list[str] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+
+
+class ControllerCore:
+    """Holds what is wanted and what was seen, and says what to do next.
+
+    Args:
+        observed: The world as found at the start.
+        seed: Chance for planners that use it; the same seed gives the same plan.
+    """
+
+    def __init__(self, observed: ObservedState, *, seed: int = 0) -> None:
+        self.plan: Plan | None = None
+        self.revision = 0
+        self._seed = seed
+        self._instances = dict(observed.instances)
+        self.observed = replace(observed, instances=MappingProxyType(self._instances))
+        self._children = {seen.handle.child: seen.name for seen in self._instances.values() if seen.handle}
+        self._busy: dict[str, str] = {}
+        self._network_retry_at = Instant(0)
+        self._notes = _Notes()
+
+    @property
+    def instances(self) -> Mapping[str, ObservedInstance]:
+        """What was last seen of each instance, by name; a live view."""
+        return self.observed.instances
+
+    def handle(self, events: Sequence[Input], *, now: Instant) -> Step:
+        """Take a batch of events in, in order, and give what follows from them all."""
+        self._notes = _Notes()
+        for event in events:
+            self._take_in(event, now)
+        return self._next_step(now)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the world is as planned and every instance answers."""
+        return (
+            self.plan is not None
+            and not self._busy
+            and not reconcile(self.plan, self.observed, now=Instant(0))
+            and all(seen.state is InstanceState.READY for seen in self._instances.values())
+        )
+
+    def check_state(self) -> None:
+        """Assert what must hold between events; tests call it after every event."""
+        for name, seen in self._instances.items():
+            assert seen.name == name, f"{name} is filed under another name"  # noqa: S101
+            running = seen.state in (InstanceState.STARTING, InstanceState.READY, InstanceState.UNHEALTHY)
+            assert not running or seen.handle, f"{name} is {seen.state} without a handle"  # noqa: S101
+
+    def _take_in(self, event: Input, now: Instant) -> None:
+        match event:
+            case DesiredChanged():
+                self._replan(event, now)
+            case NetworkObserved(network=network):
+                self.observed = replace(self.observed, network=network)
+            case InstanceFound(seen=seen):
+                self._record(seen)
+            case NetworkChanged():
+                self._network_changed(event, now)
+            case InstanceStarted():
+                self._started(event, now)
+            case InstanceNotStarted():
+                self._not_started(event, now)
+            case InstanceStopped():
+                self._stopped(event, now)
+            case InstanceExited():
+                self._exited(event, now)
+            case HealthReported():
+                self._health(event, now)
+            case Woken():
+                pass
+            case _:
+                assert_never(event)
+
+    def _replan(self, event: DesiredChanged, now: Instant) -> None:
+        desired = event.desired or DesiredState(name="")
+        decided = make_plan(desired, self.observed, rng=Random(self._seed))  # noqa: S311 - seeded on purpose
+        if isinstance(decided, Infeasible):
+            names = ", ".join(conflict.instance for conflict in decided.conflicts)
+            self._tell(
+                now, "plan-infeasible", names, "no placement exists; the running cloud stays", Severity.ERROR
+            )
+            return
+        self.plan, self.revision = decided, event.revision
+        self.observed = replace(self.observed, assignments=decided.assignments)
+        self._notes.planned = (event.revision, decided)
+        self._tell(now, "planned", f"revision {event.revision}", f"{len(decided.instances)} instances placed")
+
+    def _network_changed(self, event: NetworkChanged, now: Instant) -> None:
+        self._busy.pop(NETWORK, None)
+        self.observed = replace(self.observed, network=event.network)
+        if event.error:
+            self._tell(now, "network-failed", NETWORK, event.error, Severity.ERROR)
+            self._network_retry_at = now + NETWORK_RETRY
+
+    def _started(self, event: InstanceStarted, now: Instant) -> None:
+        handle = event.handle
+        self._busy.pop(handle.instance, None)
+        failures = self._failures(handle.instance)
+        self._record(
+            ObservedInstance(
+                name=handle.instance,
+                spec_digest=handle.spec_digest,
+                state=InstanceState.STARTING,
+                handle=handle,
+                changed_at=now,
+                started_at=event.started_at,
+                failures=failures,
+            )
+        )
+        self._tell(now, "instance-started", handle.instance, f"process {handle.pid}")
+
+    def _not_started(self, event: InstanceNotStarted, now: Instant) -> None:
+        self._busy.pop(event.name, None)
+        failures = self._failures(event.name) + 1
+        self._record(
+            ObservedInstance(
+                name=event.name,
+                spec_digest=event.spec_digest,
+                state=InstanceState.EXITED,
+                handle=None,
+                changed_at=now,
+                started_at=now,
+                failures=failures,
+                reason=event.error,
+            )
+        )
+        self._tell(now, "instance-not-started", event.name, event.error, Severity.ERROR)
+
+    def _stopped(self, event: InstanceStopped, now: Instant) -> None:
+        reason = self._busy.pop(event.name, "")
+        if event.error:
+            self._tell(now, "instance-not-stopped", event.name, event.error, Severity.ERROR)
+            return
+        seen = self._instances.get(event.name)
+        if seen is None:
+            return
+        self._tell(now, "instance-stopped", event.name, reason)
+        if seen.state is InstanceState.READY or not self._is_planned(seen):
+            self._forget(seen)
+            return
+        failures = seen.failures + (seen.state is InstanceState.STARTING)
+        self._record(
+            replace(
+                seen,
+                state=InstanceState.EXITED,
+                handle=None,
+                changed_at=now,
+                failures=failures,
+                reason=reason,
+            )
+        )
+
+    def _exited(self, event: InstanceExited, now: Instant) -> None:
+        seen = self._by_child(event.child)
+        if seen is None or seen.name in self._busy:
+            return
+        failures = seen.failures + 1
+        self._record(
+            replace(
+                seen,
+                state=InstanceState.EXITED,
+                handle=None,
+                changed_at=now,
+                failures=failures,
+                reason=event.reason,
+            )
+        )
+        self._tell(now, "instance-exited", seen.name, event.reason, Severity.WARNING)
+
+    def _health(self, event: HealthReported, now: Instant) -> None:
+        seen = self._by_child(event.child)
+        if seen is None or seen.state is InstanceState.EXITED:
+            return
+        if event.problem is not None:
+            self._unhealthy(seen, event.problem, now)
+        elif seen.state is not InstanceState.READY:
+            self._ready(seen, event.at, now)
+        elif seen.failures and (now - seen.changed_at) > WELL_AFTER:
+            self._record(replace(seen, failures=0))
+
+    def _unhealthy(self, seen: ObservedInstance, problem: str, now: Instant) -> None:
+        failed = replace(
+            seen, state=InstanceState.UNHEALTHY, changed_at=now, failures=seen.failures + 1, reason=problem
+        )
+        self._record(failed)
+        self._tell(now, "instance-unhealthy", seen.name, problem, Severity.WARNING)
+
+    def _ready(self, seen: ObservedInstance, at: Instant, now: Instant) -> None:
+        start_ms = seen.start_ms if seen.start_ms is not None else (at - seen.started_at).ms
+        self._record(replace(seen, state=InstanceState.READY, changed_at=now, start_ms=start_ms, reason=""))
+        self._tell(now, "instance-ready", seen.name, f"answers after {start_ms:.1f} ms")
+
+    def _next_step(self, now: Instant) -> Step:
+        actions = () if self.plan is None else reconcile(self.plan, self.observed, now=now)
+        stops = tuple(a for a in actions if isinstance(a, StopInstance) and a.name not in self._busy)
+        self._busy |= {stop.name: stop.reason for stop in stops}
+        network = self._network_batch(actions, now)
+        starts = (
+            () if network or NETWORK in self._busy or now < self._network_retry_at else self._starts(actions)
+        )
+        if network:
+            self._busy[NETWORK] = "changing"
+        self._busy |= {start.spec.name: "starting" for start in starts}
+        return Step(
+            network=network,
+            starts=starts,
+            stops=stops,
+            wake_at=self._wake_at(now),
+            planned=self._notes.planned,
+            seen=tuple(self._notes.seen.values()),
+            gone=tuple(self._notes.gone),
+            events=tuple(self._notes.events),
+        )
+
+    def _network_batch(self, actions: Iterable[Action], now: Instant) -> tuple[NetworkAction, ...]:
+        """Give the network actions to carry out now; removals wait until no instance is being stopped."""
+        if NETWORK in self._busy or now < self._network_retry_at:
+            return ()
+        stopping = any(reason not in ("starting",) for reason in self._busy.values())
+        removals = (RemoveLink, RemoveNamespace, RemoveTap)
+        return tuple(
+            action
+            for action in actions
+            if not isinstance(action, StartInstance | StopInstance)
+            and not (stopping and isinstance(action, removals))
+        )
+
+    def _starts(self, actions: Iterable[Action]) -> tuple[StartInstance, ...]:
+        return tuple(a for a in actions if isinstance(a, StartInstance) and a.spec.name not in self._busy)
+
+    def _wake_at(self, now: Instant) -> Instant | None:
+        if self.plan is None:
+            return None
+        wake = wake_at(self.plan, self.observed, now=now)
+        if now < self._network_retry_at:
+            return min(wake or self._network_retry_at, self._network_retry_at)
+        return wake
+
+    def _failures(self, name: str) -> int:
+        seen = self._instances.get(name)
+        return 0 if seen is None else seen.failures
+
+    def _is_planned(self, seen: ObservedInstance) -> bool:
+        specs = () if self.plan is None else self.plan.instances
+        return any(spec.name == seen.name and spec.digest == seen.spec_digest for spec in specs)
+
+    def _by_child(self, child: str) -> ObservedInstance | None:
+        name = self._children.get(child)
+        return None if name is None else self._instances.get(name)
+
+    def _record(self, seen: ObservedInstance) -> None:
+        before = self._instances.get(seen.name)
+        if before and before.handle and before.handle != seen.handle:
+            self._children.pop(before.handle.child, None)
+        if seen.handle:
+            self._children[seen.handle.child] = seen.name
+        self._instances[seen.name] = seen
+        self._notes.seen[seen.name] = seen
+
+    def _forget(self, seen: ObservedInstance) -> None:
+        del self._instances[seen.name]
+        if seen.handle:
+            self._children.pop(seen.handle.child, None)
+        self._notes.seen.pop(seen.name, None)
+        self._notes.gone.append(seen.name)
+
+    def _tell(
+        self, now: Instant, what: str, subject: str, message: str, severity: Severity = Severity.INFO
+    ) -> None:
+        self._notes.events.append(
+            Event(at=now, severity=severity, what=what, subject=subject, message=message)
+        )

@@ -1,0 +1,202 @@
+"""What the drivers have in common: every instance is a child of the keeper.
+
+A child's identity holds the instance's name and the digest of its spec, so that the keeper's own list is enough
+to find every instance again, even one whose handle was never written down.
+"""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from wisp.drivers.keeper.client import Child, Inherited, KeeperClient, Limits
+from wisp.model.description import Kind
+from wisp.model.instance import Handle, InstanceSpec
+from wisp.ports.instance import Exit
+from wisp.primitives.errors import TransientDriverError, UnknownInstance
+from wisp.primitives.time import Duration, Instant
+
+INSTANCE_PREFIX = "instance/"
+LOG_TAIL_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A process to spawn for an instance.
+
+    Attributes:
+        argv: Program and arguments.
+        environment: All of it.
+        namespace: Network namespace; ``None`` for the keeper's empty one.
+        descriptors: What it inherits besides its output.
+        limits: Resource limits.
+        folder: Working folder; ``None`` for the root.
+    """
+
+    argv: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...] = ()
+    namespace: str | None = None
+    descriptors: tuple[Inherited, ...] = ()
+    limits: Limits = Limits()
+    folder: str | None = None
+
+
+class KeptChildren:
+    """The keeper's children as instances; shared by all drivers of one cloud.
+
+    Args:
+        keeper: Connection for orders.
+        logs: Folder of the log files, one per instance.
+        epoch_offset_ns: What to add to CLOCK_MONOTONIC to get time since the epoch [ns].
+    """
+
+    def __init__(self, keeper: KeeperClient, logs: Path, *, epoch_offset_ns: int) -> None:
+        self._keeper, self._logs, self._offset_ns = keeper, logs, epoch_offset_ns
+        self._ended: dict[str, Child] = {}
+        self._waiting: dict[str, asyncio.Event] = {}
+
+    async def spawn(self, spec: InstanceSpec, command: Command, fds: Sequence[int] = ()) -> Handle:
+        """Spawn ``command`` for ``spec``; a child already running from the same spec is taken as it is."""
+        child = child_name(spec)
+        if running := await self._running(child):
+            return self._handle(spec.name, spec.digest, str(spec.kind), running)
+        spawned = await self._keeper.spawn(
+            id=child,
+            argv=command.argv,
+            env=dict(command.environment),
+            cwd=command.folder,
+            netns=command.namespace,
+            inherited=command.descriptors,
+            passed=fds,
+            log=self.log_of(spec.name),
+            limits=command.limits,
+        )
+        return Handle(
+            driver=spec.kind,
+            instance=spec.name,
+            spec_digest=spec.digest,
+            child=child,
+            pid=spawned.pid,
+            start_ticks=spawned.start_ticks,
+            spawned_at=Instant(spawned.spawned_at_ns + self._offset_ns),
+        )
+
+    def log_of(self, instance: str) -> Path:
+        """Give the log file of an instance."""
+        return self._logs / f"{instance}.log"
+
+    async def exits(self) -> AsyncIterator[str]:
+        """Give children as they end; see :class:`wisp.ports.instance.ExitWatch`."""
+        async for child in self._keeper.watch():
+            if child.id.startswith(INSTANCE_PREFIX):
+                self._ended[child.id] = child
+                if event := self._waiting.pop(child.id, None):
+                    event.set()
+                yield child.id
+
+    async def ended(self, handle: Handle) -> Exit | None:
+        """Say how a child ended, or ``None`` while it runs.
+
+        Raises:
+            UnknownInstance: The keeper does not know it (any more).
+        """
+        row = self._ended.get(handle.child) or await self._row(handle)
+        return self._exit(row, handle.instance) if row.exited else None
+
+    async def stop(self, handle: Handle, *, grace: Duration) -> None:
+        """End a child, by force after ``grace``, and forget it."""
+        try:
+            running = await self.ended(handle) is None
+        except UnknownInstance:
+            return
+        if running:
+            await self._end(handle, grace)
+        await self._keeper.forget(handle.child)
+        self._ended.pop(handle.child, None)
+
+    async def handles(self) -> list[Handle]:
+        """Give a handle for every child that is an instance, running or ended but not forgotten."""
+        rows = [row for row in await self._keeper.children() if row.id.startswith(INSTANCE_PREFIX)]
+        return [self._handle(*_parse_child(row.id), row) for row in rows]
+
+    async def _end(self, handle: Handle, grace: Duration) -> None:
+        for number, patience_s in ((signal.SIGTERM, grace.seconds), (signal.SIGKILL, 10.0)):
+            if patience_s <= 0:
+                continue
+            ended = self._waiting.setdefault(handle.child, asyncio.Event())
+            await self._keeper.signal(handle.child, number)
+            try:
+                async with asyncio.timeout(patience_s):
+                    await ended.wait()
+            except TimeoutError:
+                continue
+            return
+        raise TransientDriverError(
+            f"{handle.instance}: process {handle.pid} does not end even by force; look at it with `ps {handle.pid}`",
+            driver=handle.driver,
+            operation="stop",
+            subject=handle.instance,
+        )
+
+    async def _running(self, child: str) -> Child | None:
+        """Give the running child of that name; one that ended is forgotten, so that the name is free."""
+        row = next((row for row in await self._keeper.children() if row.id == child), None)
+        if row and row.exited:
+            await self._keeper.forget(child)
+            self._ended.pop(child, None)
+            return None
+        return row
+
+    async def _row(self, handle: Handle) -> Child:
+        for row in await self._keeper.children():
+            if row.id == handle.child and row.start_ticks == handle.start_ticks:
+                return row
+        raise UnknownInstance(f"{handle.instance}: the keeper knows no child {handle.child}")
+
+    def _handle(self, instance: str, digest: str, driver: str, row: Child) -> Handle:
+        return Handle(
+            driver=driver,
+            instance=instance,
+            spec_digest=digest,
+            child=row.id,
+            pid=row.pid,
+            start_ticks=row.start_ticks,
+            spawned_at=Instant(row.spawned_at_ns + self._offset_ns),
+        )
+
+    def _exit(self, row: Child, instance: str) -> Exit:
+        how = f"killed by {_signal_name(row.signal)}" if row.signal else f"exited with status {row.exit_code}"
+        last = last_words(self.log_of(instance))
+        return Exit(code=row.exit_code, signal=row.signal, reason=f"{how}: {last}" if last else how)
+
+
+def child_name(spec: InstanceSpec) -> str:
+    """Give the identity under which the keeper knows the instance."""
+    return f"{INSTANCE_PREFIX}{spec.kind.replace('/', '-')}/{spec.name}@{spec.digest}"
+
+
+def _parse_child(child: str) -> tuple[str, str, str]:
+    """Take a child's identity apart: instance, digest, kind."""
+    kind, _, rest = child.removeprefix(INSTANCE_PREFIX).partition("/")
+    name, _, digest = rest.rpartition("@")
+    return name, digest, next(str(known) for known in Kind if known.replace("/", "-") == kind)
+
+
+def last_words(log: Path) -> str:
+    """Give a guest's own exit reason, or else the last line of its log; empty for none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - LOG_TAIL_BYTES))
+            lines = file.read().decode(errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    reasons = [line.removeprefix("wisp-exit:").strip() for line in lines if line.startswith("wisp-exit:")]
+    return (reasons or lines or [""])[-1][:300]
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
