@@ -1,0 +1,58 @@
+"""Facts about the machine and the versions of what takes part, for the head of a report."""
+
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+_SYSTEM_FOLDERS = "/usr/sbin:/sbin"
+
+
+def find_command(name: str) -> str | None:
+    """Give the path of a command, also of one in the system's own folders, which an ordinary PATH leaves out."""
+    return shutil.which(name) or shutil.which(name, path=_SYSTEM_FOLDERS)
+
+
+def machine_facts() -> dict[str, Any]:
+    """Give processor, memory, kernel and distribution of this machine, and how loaded it is."""
+    return {
+        "architecture": platform.machine(),
+        "processor": _field_of("/proc/cpuinfo", "model name"),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "kernel": platform.release(),
+        "distribution": platform.freedesktop_os_release().get("PRETTY_NAME", "unknown"),
+        "load_1min": os.getloadavg()[0],
+        "user": "root" if os.geteuid() == 0 else "ordinary",
+    }
+
+
+def versions(commands: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """Give the versions of Wisp and Python, and the first line each of ``commands`` says of itself.
+
+    Args:
+        commands: What to ask, by the name to report it under; one that is missing is left out.
+    """
+    found = {"wisp": metadata.version("wisp-edge"), "python": platform.python_version()}
+    for name, argv in commands.items():
+        path = find_command(argv[0])
+        if path is not None:
+            found[name] = _first_line([path, *argv[1:]])
+    return found
+
+
+def _first_line(argv: list[str]) -> str:
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=10, check=False)
+    return (done.stdout or done.stderr).partition("\n")[0].strip()
+
+
+def _field_of(path: str, name: str) -> str:
+    for line in Path(path).read_text().splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == name:
+            return value.strip()
+    return "unknown"
