@@ -31,9 +31,7 @@ class HealthMonitor:
 
     def add(self, spec: InstanceSpec, handle: Handle) -> None:
         """Watch an instance until it is removed."""
-        self._tasks[handle.child] = asyncio.create_task(
-            self._follow(spec, handle), name=f"health {spec.name}"
-        )
+        self._tasks[handle.child] = asyncio.create_task(self._follow(spec, handle), name=f"health {spec.name}")
 
     def remove(self, handle: Handle) -> None:
         """Stop watching an instance; one that is not watched is fine."""
@@ -65,6 +63,4 @@ class HealthMonitor:
             await asyncio.sleep(BOOT_RETRY.seconds)  # noqa: ASYNC110 - a guest has no other way to call us
 
     def _tell(self, spec: InstanceSpec, handle: Handle, problem: str | None) -> None:
-        self._report(
-            HealthReported(name=spec.name, child=handle.child, problem=problem, at=self._clock.now())
-        )
+        self._report(HealthReported(name=spec.name, child=handle.child, problem=problem, at=self._clock.now()))

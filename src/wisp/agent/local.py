@@ -66,7 +66,7 @@ class LocalAgent:
     async def observe(self, seen: Sequence[ObservedInstance]) -> None:
         """Report the network as it is, and what became of instances that an earlier controller left."""
         self._report(NetworkObserved(network=await self._network.observe()))
-        await asyncio.gather(*(self._find(instance) for instance in seen if instance.handle))
+        await asyncio.gather(*(self._find(instance) for instance in seen))
 
     async def watch(self) -> None:
         """Report ended processes until cancelled."""
@@ -124,20 +124,20 @@ class LocalAgent:
         return self._drivers[kind]
 
     async def _find(self, seen: ObservedInstance) -> None:
-        """Report an instance as running or ended, whichever it is."""
-        assert seen.handle  # noqa: S101 - the caller picked those that have one
+        """Report an instance as it was written down, and whether it ended since."""
+        self._report(InstanceFound(seen=seen))
+        if seen.handle is None:
+            return
         try:
             ended = await self._driver(Kind(seen.handle.driver)).recover(seen.handle)
         except UnknownInstance:
             reason = "ended while no controller ran"
         else:
             reason = ended.reason if ended else ""
-        if not reason:
+        if reason:
+            self._report(InstanceExited(child=seen.handle.child, reason=reason))
+        else:
             self._running[seen.handle.child] = seen.handle
-            self._report(InstanceFound(seen=seen))
-            return
-        self._report(InstanceFound(seen=seen))
-        self._report(InstanceExited(child=seen.handle.child, reason=reason))
 
     async def _report_if_ended(self, handle: Handle) -> None:
         """Report the instance's end with its reason, once; nothing while it runs."""

@@ -170,9 +170,7 @@ class ControllerCore:
         decided = make_plan(desired, self.observed, rng=Random(self._seed))  # noqa: S311 - seeded on purpose
         if isinstance(decided, Infeasible):
             names = ", ".join(conflict.instance for conflict in decided.conflicts)
-            self._tell(
-                now, "plan-infeasible", names, "no placement exists; the running cloud stays", Severity.ERROR
-            )
+            self._tell(now, "plan-infeasible", names, "no placement exists; the running cloud stays", Severity.ERROR)
             return
         self.plan, self.revision = decided, event.revision
         self.observed = replace(self.observed, assignments=decided.assignments)
@@ -289,9 +287,7 @@ class ControllerCore:
         stops = tuple(a for a in actions if isinstance(a, StopInstance) and a.name not in self._busy)
         self._busy |= {stop.name: stop.reason for stop in stops}
         network = self._network_batch(actions, now)
-        starts = (
-            () if network or NETWORK in self._busy or now < self._network_retry_at else self._starts(actions)
-        )
+        starts = () if network or NETWORK in self._busy or now < self._network_retry_at else self._starts(actions)
         if network:
             self._busy[NETWORK] = "changing"
         self._busy |= {start.spec.name: "starting" for start in starts}
@@ -315,8 +311,7 @@ class ControllerCore:
         return tuple(
             action
             for action in actions
-            if not isinstance(action, StartInstance | StopInstance)
-            and not (stopping and isinstance(action, removals))
+            if not isinstance(action, StartInstance | StopInstance) and not (stopping and isinstance(action, removals))
         )
 
     def _starts(self, actions: Iterable[Action]) -> tuple[StartInstance, ...]:
@@ -358,9 +353,5 @@ class ControllerCore:
         self._notes.seen.pop(seen.name, None)
         self._notes.gone.append(seen.name)
 
-    def _tell(
-        self, now: Instant, what: str, subject: str, message: str, severity: Severity = Severity.INFO
-    ) -> None:
-        self._notes.events.append(
-            Event(at=now, severity=severity, what=what, subject=subject, message=message)
-        )
+    def _tell(self, now: Instant, what: str, subject: str, message: str, severity: Severity = Severity.INFO) -> None:
+        self._notes.events.append(Event(at=now, severity=severity, what=what, subject=subject, message=message))

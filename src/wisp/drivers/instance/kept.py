@@ -6,11 +6,11 @@ to find every instance again, even one whose handle was never written down.
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from wisp.drivers.keeper.client import Child, Inherited, KeeperClient, Limits
+from wisp.drivers.keeper.client import ChildStatus, KeeperClient, SpawnOrder
 from wisp.model.description import Kind
 from wisp.model.instance import Handle, InstanceSpec
 from wisp.ports.instance import Exit
@@ -28,18 +28,17 @@ class Command:
     Attributes:
         argv: Program and arguments.
         environment: All of it.
-        namespace: Network namespace; ``None`` for the keeper's empty one.
-        descriptors: What it inherits besides its output.
-        limits: Resource limits.
-        folder: Working folder; ``None`` for the root.
+        namespace: Held network namespace; ``None`` for the keeper's empty one.
+        held: Held descriptors it inherits, by number.
+        address_space_bytes, open_files: Limits; ``None`` for none.
     """
 
     argv: tuple[str, ...]
-    environment: tuple[tuple[str, str], ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
     namespace: str | None = None
-    descriptors: tuple[Inherited, ...] = ()
-    limits: Limits = Limits()
-    folder: str | None = None
+    held: Mapping[int, str] = field(default_factory=dict)
+    address_space_bytes: int | None = None
+    open_files: int | None = None
 
 
 class KeptChildren:
@@ -53,24 +52,32 @@ class KeptChildren:
 
     def __init__(self, keeper: KeeperClient, logs: Path, *, epoch_offset_ns: int) -> None:
         self._keeper, self._logs, self._offset_ns = keeper, logs, epoch_offset_ns
-        self._ended: dict[str, Child] = {}
+        self._ended: dict[str, ChildStatus] = {}
         self._waiting: dict[str, asyncio.Event] = {}
 
-    async def spawn(self, spec: InstanceSpec, command: Command, fds: Sequence[int] = ()) -> Handle:
-        """Spawn ``command`` for ``spec``; a child already running from the same spec is taken as it is."""
+    async def spawn(self, spec: InstanceSpec, command: Command, passed: Mapping[int, int] | None = None) -> Handle:
+        """Spawn ``command`` for ``spec``; a child already running from the same spec is taken as it is.
+
+        Args:
+            spec: Whose process it is.
+            command: What to run.
+            passed: Own descriptors that the process inherits, by number there.
+        """
         child = child_name(spec)
         if running := await self._running(child):
             return self._handle(spec.name, spec.digest, str(spec.kind), running)
         spawned = await self._keeper.spawn(
-            id=child,
-            argv=command.argv,
-            env=dict(command.environment),
-            cwd=command.folder,
-            netns=command.namespace,
-            inherited=command.descriptors,
-            passed=fds,
-            log=self.log_of(spec.name),
-            limits=command.limits,
+            SpawnOrder(
+                child_id=child,
+                argv=command.argv,
+                env=command.environment,
+                netns=command.namespace,
+                held=command.held,
+                passed=passed or {},
+                log=self.log_of(spec.name),
+                address_space_bytes=command.address_space_bytes,
+                open_files=command.open_files,
+            )
         )
         return Handle(
             driver=spec.kind,
@@ -102,7 +109,7 @@ class KeptChildren:
             UnknownInstance: The keeper does not know it (any more).
         """
         row = self._ended.get(handle.child) or await self._row(handle)
-        return self._exit(row, handle.instance) if row.exited else None
+        return self._exit(row, handle.instance) if row.state == "exited" else None
 
     async def stop(self, handle: Handle, *, grace: Duration) -> None:
         """End a child, by force after ``grace``, and forget it."""
@@ -139,22 +146,22 @@ class KeptChildren:
             subject=handle.instance,
         )
 
-    async def _running(self, child: str) -> Child | None:
+    async def _running(self, child: str) -> ChildStatus | None:
         """Give the running child of that name; one that ended is forgotten, so that the name is free."""
         row = next((row for row in await self._keeper.children() if row.id == child), None)
-        if row and row.exited:
+        if row and row.state == "exited":
             await self._keeper.forget(child)
             self._ended.pop(child, None)
             return None
         return row
 
-    async def _row(self, handle: Handle) -> Child:
+    async def _row(self, handle: Handle) -> ChildStatus:
         for row in await self._keeper.children():
             if row.id == handle.child and row.start_ticks == handle.start_ticks:
                 return row
         raise UnknownInstance(f"{handle.instance}: the keeper knows no child {handle.child}")
 
-    def _handle(self, instance: str, digest: str, driver: str, row: Child) -> Handle:
+    def _handle(self, instance: str, digest: str, driver: str, row: ChildStatus) -> Handle:
         return Handle(
             driver=driver,
             instance=instance,
@@ -165,7 +172,7 @@ class KeptChildren:
             spawned_at=Instant(row.spawned_at_ns + self._offset_ns),
         )
 
-    def _exit(self, row: Child, instance: str) -> Exit:
+    def _exit(self, row: ChildStatus, instance: str) -> Exit:
         how = f"killed by {_signal_name(row.signal)}" if row.signal else f"exited with status {row.exit_code}"
         last = last_words(self.log_of(instance))
         return Exit(code=row.exit_code, signal=row.signal, reason=f"{how}: {last}" if last else how)

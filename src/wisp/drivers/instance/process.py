@@ -2,11 +2,9 @@
 
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
 
 from wisp.drivers.instance.kept import Command, KeptChildren
 from wisp.drivers.instance.secret import filled_in
-from wisp.drivers.keeper.client import Limits
 from wisp.model.description import Kind
 from wisp.model.instance import Handle, InstanceSpec
 from wisp.ports.instance import Capabilities, Exit, Fingerprint
@@ -62,8 +60,7 @@ def command(spec: InstanceSpec, secrets: Mapping[str, str]) -> Command:
     environment |= {key: filled_in(value, secrets) for key, value in spec.config}
     return Command(
         argv=(program, *spec.command[1:]),
-        environment=tuple(environment.items()),
+        environment=environment,
         namespace=f"netns/{spec.namespace}",
-        limits=Limits(open_files=OPEN_FILES),
-        folder=str(Path("/")),
+        open_files=OPEN_FILES,
     )

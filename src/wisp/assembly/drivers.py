@@ -1,0 +1,71 @@
+"""Chooses and wires the drivers of an emulated cloud."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from wisp.assembly.settings import CloudFolder, Settings
+from wisp.drivers.clock.system import monotonic_offset_ns
+from wisp.drivers.image.store import ImageStore
+from wisp.drivers.instance.kept import KeptChildren
+from wisp.drivers.instance.kvm import Accelerator, find_accelerator, tcg
+from wisp.drivers.instance.microvm import MicrovmDriver, find_qemu
+from wisp.drivers.instance.process import ProcessDriver
+from wisp.drivers.instance.spt import SptDriver
+from wisp.drivers.keeper.client import KeeperClient
+from wisp.drivers.network.emulated import EmulatedNetwork
+from wisp.drivers.prober import NamespaceProber
+from wisp.model.description import Kind
+from wisp.model.instance import InstanceSpec
+from wisp.ports.instance import InstanceDriver
+from wisp.primitives.errors import MissingPrerequisite
+
+LISTENER_DESCRIPTOR = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hands:
+    """The drivers of one cloud, wired."""
+
+    keeper: KeeperClient
+    children: KeptChildren
+    network: EmulatedNetwork
+    drivers: Mapping[Kind, InstanceDriver]
+    prober: NamespaceProber
+
+    def secrets_of(self, _spec: InstanceSpec) -> Mapping[str, str]:
+        """Give the values of the secrets that a spec names."""
+        return {}
+
+
+async def make_hands(folder: CloudFolder, settings: Settings) -> Hands:
+    """Connect to the cloud's keeper and make its drivers."""
+    keeper = await KeeperClient.connect(folder.path)
+    children = KeptChildren(keeper, folder.logs, epoch_offset_ns=monotonic_offset_ns())
+    network = EmulatedNetwork(keeper, native=settings.native, log=folder.logs / "delay.log")
+    return Hands(
+        keeper=keeper,
+        children=children,
+        network=network,
+        drivers=await instance_drivers(children, settings),
+        prober=NamespaceProber(network.socket_in),
+    )
+
+
+async def instance_drivers(children: KeptChildren, settings: Settings) -> Mapping[Kind, InstanceDriver]:
+    """Give one driver per kind."""
+    images = ImageStore(artifacts=settings.artifacts, directory=settings.images)
+    accelerator = await machine_accelerator(settings)
+    return {
+        Kind.MICROVM: MicrovmDriver(children, images, accelerator, settings.search_path),
+        Kind.SPT: SptDriver(children, images),
+        Kind.PROCESS: ProcessDriver(children),
+    }
+
+
+async def machine_accelerator(settings: Settings) -> Accelerator:
+    """Give what runs guests' instructions here; found once per machine start."""
+    try:
+        qemu = find_qemu(settings.search_path)
+    except MissingPrerequisite as missing:
+        return tcg(str(missing))
+    return await find_accelerator(qemu, settings.artifacts / "floor.microvm.elf", settings.cache / "accelerator.json")

@@ -1,0 +1,65 @@
+"""What both unikernel targets share: the configuration line, and the sealed image it goes to."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from wisp.codec import guest_config
+from wisp.drivers.instance.secret import filled_in
+from wisp.model.instance import ImageRef, InstanceSpec
+from wisp.primitives.errors import PermanentDriverError
+
+LONGEST_LINE_BYTES = 2000
+
+
+class Images(Protocol):
+    """Whoever keeps built images."""
+
+    def sealed(self, image: ImageRef, target: str) -> Path:
+        """Give the file of an image, built when it is not there yet, after checking its digest.
+
+        Args:
+            image: What is wanted.
+            target: ``microvm`` or ``spt``.
+
+        Raises:
+            PermanentDriverError: The file is not what its manifest says, or there is no such role.
+        """
+        ...
+
+
+def configuration_line(spec: InstanceSpec, secrets: Mapping[str, str], *, with_mac: bool) -> str:
+    """Give the guest's configuration line (see ``codec.guest_config``).
+
+    Args:
+        spec: The instance; it has an address.
+        secrets: Values of the secrets that its options name.
+        with_mac: Whether the guest chooses its own hardware address (spt) or reads it from its device (microvm).
+
+    Raises:
+        PermanentDriverError: The line is longer than a guest takes.
+    """
+    own = {"name": spec.name, "ip": f"{spec.address}/{spec.prefix_length}", "gw": spec.gateway or ""}
+    mac = {"mac": spec.mac or ""} if with_mac else {}
+    options = {key: filled_in(value, secrets) for key, value in spec.config}
+    line = guest_config.encode(own | mac | {"port": str(spec.health.port)} | options)
+    if len(line) > LONGEST_LINE_BYTES:
+        raise PermanentDriverError(
+            f"{spec.name}: its configuration is {len(line)} bytes long, a guest takes {LONGEST_LINE_BYTES}; "
+            "bake large options into the image instead",
+            driver=spec.kind,
+            operation="start",
+            subject=spec.name,
+        )
+    return line
+
+
+def image_of(spec: InstanceSpec) -> ImageRef:
+    """Give the image of a unikernel's spec.
+
+    Raises:
+        PermanentDriverError: It names none.
+    """
+    if spec.image is None:
+        raise PermanentDriverError(f"{spec.name}: a {spec.kind} needs an image", driver=spec.kind, operation="start")
+    return spec.image

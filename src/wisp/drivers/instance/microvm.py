@@ -1,0 +1,124 @@
+"""Unikernels as virtual machines: QEMU's ``microvm`` machine, on KVM where it truly works, else TCG.
+
+QEMU runs in the keeper's empty network namespace, without capabilities and under its own seccomp filter; all it
+has of the network is the tap descriptor handed to it.
+"""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from wisp.drivers.instance.guest import Images, configuration_line, image_of
+from wisp.drivers.instance.kept import Command, KeptChildren
+from wisp.drivers.instance.kvm import Accelerator
+from wisp.model.description import Kind
+from wisp.model.instance import Handle, InstanceSpec
+from wisp.ports.instance import Capabilities, Exit, Fingerprint
+from wisp.primitives.errors import MissingPrerequisite
+from wisp.primitives.time import Duration
+
+QEMU = "qemu-system-x86_64"
+INSTALL_QEMU = "sudo apt-get install -y --no-install-recommends qemu-system-x86"
+TAP_DESCRIPTOR = 3
+OPEN_FILES = 256
+SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hypervisor:
+    """The QEMU of this machine.
+
+    Attributes:
+        program: Its path.
+        accelerator: What runs the guest's instructions.
+    """
+
+    program: str
+    accelerator: Accelerator
+
+
+class MicrovmDriver:
+    """Starts guests in virtual machines."""
+
+    def __init__(self, children: KeptChildren, images: Images, accelerator: Accelerator, search_path: str) -> None:
+        self._children, self._images = children, images
+        self._accelerator, self._search_path = accelerator, search_path
+
+    def capabilities(self) -> Capabilities:
+        """Give what it can do."""
+        return Capabilities(kind=Kind.MICROVM, isolation="hardware-vm", memory_limit_enforced=True)
+
+    async def fingerprint(self) -> Fingerprint:
+        """Say whether QEMU is here and what runs the guests' instructions."""
+        program = shutil.which(QEMU, path=self._search_path)
+        if program is None:
+            return Fingerprint(healthy=False, sentence=f"no {QEMU} on this machine", remedy=INSTALL_QEMU)
+        return Fingerprint(healthy=True, sentence=f"{program}, guests on {self._accelerator.name.upper()}")
+
+    async def start(self, spec: InstanceSpec, secrets: Mapping[str, str]) -> Handle:
+        """Spawn the virtual machine; see the port."""
+        image = self._images.sealed(image_of(spec), "microvm")
+        hypervisor = Hypervisor(program=find_qemu(self._search_path), accelerator=self._accelerator)
+        return await self._children.spawn(spec, command(spec, image, hypervisor, secrets))
+
+    async def recover(self, handle: Handle) -> Exit | None:
+        """Say how it ended, or ``None`` while it runs."""
+        return await self._children.ended(handle)
+
+    async def stop(self, handle: Handle, *, grace: Duration) -> None:
+        """End it at once: a guest has nothing to put away."""
+        await self._children.stop(handle, grace=Duration(min(grace.ns, 0)))
+
+
+def find_qemu(search_path: str) -> str:
+    """Give QEMU's path.
+
+    Raises:
+        MissingPrerequisite: It is not installed.
+    """
+    program = shutil.which(QEMU, path=search_path)
+    if program is None:
+        raise MissingPrerequisite(f"no {QEMU} on this machine", remedy=INSTALL_QEMU, driver=Kind.MICROVM)
+    return program
+
+
+def command(spec: InstanceSpec, image: Path, hypervisor: Hypervisor, secrets: Mapping[str, str]) -> Command:
+    """Give the QEMU process of a guest."""
+    machine = machine_arguments(hypervisor, memory_bytes=spec.memory_bytes)
+    line = configuration_line(spec, secrets, with_mac=False)
+    network = network_arguments(tap_descriptor=TAP_DESCRIPTOR, mac=spec.mac or "")
+    return Command(
+        argv=(*machine, "-kernel", str(image), "-append", line, *network),
+        held={TAP_DESCRIPTOR: f"tap/{spec.name}"},
+        open_files=OPEN_FILES,
+    )
+
+
+def machine_arguments(hypervisor: Hypervisor, *, memory_bytes: int) -> tuple[str, ...]:
+    """Give QEMU's command line without image and network; the benchmark's floor uses the same.
+
+    Args:
+        hypervisor: Program and accelerator.
+        memory_bytes: The guest's memory [byte], rounded up to whole KiB.
+    """
+    return (
+        hypervisor.program,
+        "-M", "microvm,acpi=off,pit=on,pic=on,rtc=off,isa-serial=on,auto-kernel-cmdline=on",
+        "-accel", hypervisor.accelerator.name,
+        "-cpu", hypervisor.accelerator.cpu,
+        "-m", f"{-(-memory_bytes // 1024)}K",
+        "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
+        "-global", "virtio-mmio.force-legacy=false",
+        "-serial", "stdio", "-monitor", "none",
+        "-device", "isa-debug-exit",
+        "-sandbox", SANDBOX,
+    )  # fmt: skip
+
+
+def network_arguments(*, tap_descriptor: int, mac: str) -> tuple[str, ...]:
+    """Give QEMU's network device on an inherited tap."""
+    return (
+        "-netdev", f"tap,id=n0,fd={tap_descriptor},vhost=off",
+        "-device", f"virtio-net-device,netdev=n0,mac={mac}",
+    )  # fmt: skip

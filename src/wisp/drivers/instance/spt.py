@@ -1,0 +1,59 @@
+"""Unikernels as sandboxed processes (Solo5's *sandboxed process tender*).
+
+The guest is a static program with its own TCP/IP stack that inherits one tap and seals itself with a seccomp filter
+before it reads the first packet. It runs in the keeper's empty network namespace, without capabilities.
+"""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from wisp.drivers.instance.guest import Images, configuration_line, image_of
+from wisp.drivers.instance.kept import Command, KeptChildren
+from wisp.model.description import Kind
+from wisp.model.instance import Handle, InstanceSpec
+from wisp.ports.instance import Capabilities, Exit, Fingerprint
+from wisp.primitives.time import Duration
+
+TAP_DESCRIPTOR = 3
+OPEN_FILES = 8
+
+
+class SptDriver:
+    """Starts sealed guest programs."""
+
+    def __init__(self, children: KeptChildren, images: Images) -> None:
+        self._children, self._images = children, images
+
+    def capabilities(self) -> Capabilities:
+        """Give what it can do."""
+        return Capabilities(kind=Kind.SPT, isolation="seccomp", memory_limit_enforced=True)
+
+    async def fingerprint(self) -> Fingerprint:
+        """Say whether guests of this kind run here."""
+        if sys.platform == "linux":
+            return Fingerprint(healthy=True, sentence="sealed guest programs run here (seccomp)")
+        return Fingerprint(healthy=False, sentence="needs Linux with seccomp", remedy="run Wisp on Linux")
+
+    async def start(self, spec: InstanceSpec, secrets: Mapping[str, str]) -> Handle:
+        """Spawn the guest; see the port."""
+        image = self._images.sealed(image_of(spec), "spt")
+        return await self._children.spawn(spec, command(spec, image, secrets))
+
+    async def recover(self, handle: Handle) -> Exit | None:
+        """Say how it ended, or ``None`` while it runs."""
+        return await self._children.ended(handle)
+
+    async def stop(self, handle: Handle, *, grace: Duration) -> None:
+        """End it at once: a guest has nothing to put away."""
+        await self._children.stop(handle, grace=Duration(min(grace.ns, 0)))
+
+
+def command(spec: InstanceSpec, image: Path, secrets: Mapping[str, str]) -> Command:
+    """Give the process of a guest."""
+    return Command(
+        argv=(str(image), configuration_line(spec, secrets, with_mac=True)),
+        held={TAP_DESCRIPTOR: f"tap/{spec.name}"},
+        address_space_bytes=spec.memory_bytes,
+        open_files=OPEN_FILES,
+    )

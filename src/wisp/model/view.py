@@ -1,0 +1,125 @@
+"""What people are shown of a cloud: rows and summaries, ready for a table or JSON."""
+
+from dataclasses import dataclass
+
+from wisp.model.plan import Decision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceRow:
+    """One instance, or one device's workload, as it is now.
+
+    Attributes:
+        state: ``starting``, ``ready``, ``unhealthy``, ``exited`` or ``planned``.
+        start_ms: From spawn to the first good health check [ms].
+        memory_bytes: Proportional set size of its process [byte]; ``None`` where it does not run.
+        cpu_seconds: Processor time used so far [s].
+        failures: Times in a row that it failed.
+        reason: Why it is not ready.
+    """
+
+    name: str
+    kind: str
+    site: str
+    host: str
+    address: str | None
+    state: str
+    start_ms: float | None
+    memory_bytes: int | None
+    cpu_seconds: float | None
+    pid: int | None
+    failures: int
+    reason: str
+    is_workload: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostRow:
+    """One host and what is promised on it.
+
+    Attributes:
+        quota_enforced: Whether the kernel holds instances to their quota; else it is only accounted.
+    """
+
+    name: str
+    site: str
+    instances: int
+    cpu_millicores: int
+    cpu_used_millicores: int
+    memory_bytes: int
+    memory_used_bytes: int
+    quota_enforced: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloudStatus:
+    """A cloud in a sentence and some numbers.
+
+    Attributes:
+        state: ``up``, ``changing``, ``degraded``, ``down`` or ``absent``.
+        sentence: What that means here, and what to do about it.
+    """
+
+    name: str
+    state: str
+    sentence: str
+    revision: int
+    ready: int
+    wanted: int
+    keeper_pid: int | None
+    controller_pid: int | None
+    hosts: tuple[HostRow, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One line of what ``wisp up`` would do.
+
+    Attributes:
+        sign: ``+`` made, ``-`` taken away, ``~`` changed in place or restarted.
+        subject: As ``instance web-1`` or ``link edge-1--core``.
+        detail: What about it.
+    """
+
+    sign: str
+    subject: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedChange:
+    """What ``wisp up`` would change, and why everything goes where it goes."""
+
+    changes: tuple[Change, ...]
+    decisions: tuple[Decision, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a long operation is.
+
+    Attributes:
+        phase: What takes the time now.
+        done, total: Steps of the phase.
+        note: The newest thing that happened; empty for none.
+    """
+
+    phase: str
+    done: int
+    total: int
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One line of ``wisp doctor``.
+
+    Attributes:
+        state: ``ok``, ``limited`` or ``missing``.
+        remedy: What to do about it; empty when nothing is to be done.
+    """
+
+    subject: str
+    state: str
+    sentence: str
+    remedy: str = ""
