@@ -1,0 +1,166 @@
+//! The children of this keeper: running, or ended and not yet forgotten.
+
+use super::log::LogPipe;
+use super::protocol::{ChildRow, State};
+use super::spawn::monotonic_ns;
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::Pid;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+
+/// The most children one cloud may have, the ended ones that nobody has forgotten included.
+pub const MAX_CHILDREN: usize = 8_192;
+
+/// How a child ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    pub code: Option<i32>,
+    pub signal: Option<i32>,
+    pub at_ns: u64,
+}
+
+pub struct Child {
+    /// Never used twice, unlike an id or a pid.
+    pub serial: u64,
+    /// In our pid namespace.
+    pub pid: Pid,
+    /// As people outside see it.
+    pub outer_pid: i32,
+    pub start_ticks: u64,
+    pub spawned_at_ns: u64,
+    pub privileged: bool,
+    pub log_path: Option<String>,
+    pub exit: Option<Exit>,
+}
+
+impl Child {
+    pub fn row<'a>(&'a self, id: &'a str) -> ChildRow<'a> {
+        ChildRow {
+            id,
+            pid: self.outer_pid,
+            start_ticks: self.start_ticks,
+            spawned_at_ns: self.spawned_at_ns,
+            state: if self.exit.is_some() { State::Exited } else { State::Running },
+            exit_code: self.exit.and_then(|exit| exit.code),
+            signal: self.exit.and_then(|exit| exit.signal),
+            exited_at_ns: self.exit.map(|exit| exit.at_ns),
+            log: self.log_path.as_deref(),
+        }
+    }
+}
+
+/// Children by id, and the pipes of their output by serial.
+#[derive(Default)]
+pub struct Children {
+    by_id: BTreeMap<String, Child>,
+    ids_by_pid: HashMap<Pid, String>,
+    pub logs: HashMap<u64, LogPipe>,
+}
+
+impl Children {
+    /// Whether a child of this id may be added.
+    pub fn room_for(&self, id: &str) -> Result<(), String> {
+        if id.is_empty() || id.len() > 255 {
+            return Err(format!("a child's id has 1 to 255 bytes, this one {}", id.len()));
+        }
+        if self.by_id.contains_key(id) {
+            return Err(format!("child {id:?} is known already; forget it first"));
+        }
+        if self.by_id.len() >= MAX_CHILDREN {
+            return Err(format!("{MAX_CHILDREN} children are known already; forget those that have ended"));
+        }
+        Ok(())
+    }
+
+    pub fn add(&mut self, id: &str, child: Child, log: Option<LogPipe>) {
+        let serial = child.serial;
+        self.ids_by_pid.insert(child.pid, id.to_owned());
+        self.by_id.insert(id.to_owned(), child);
+        if let Some(log) = log {
+            self.logs.insert(serial, log);
+        }
+    }
+
+    pub fn get(&self, id: &str) -> Option<&Child> {
+        self.by_id.get(id)
+    }
+
+    pub fn is_privileged(&self, pid: Pid) -> bool {
+        let child = self.ids_by_pid.get(&pid).and_then(|id| self.by_id.get(id));
+        child.is_some_and(|child| child.privileged)
+    }
+
+    /// Rows in order of id, those behind `after` only.
+    pub fn rows(&self, after: &str) -> impl Iterator<Item = ChildRow<'_>> {
+        let behind = self.by_id.range::<str, _>((Bound::Excluded(after), Bound::Unbounded));
+        behind.map(|(id, child)| child.row(id))
+    }
+
+    /// Ids of those that have ended.
+    pub fn exited(&self) -> impl Iterator<Item = &String> {
+        self.by_id.iter().filter(|(_, child)| child.exit.is_some()).map(|(id, _)| id)
+    }
+
+    /// Sends `signal` to the child and everything in its group.
+    pub fn signal(&self, id: &str, signal: i32) -> Result<(), String> {
+        let child = self.by_id.get(id).ok_or_else(|| format!("there is no child {id:?}"))?;
+        if child.exit.is_some() {
+            return Err(format!("child {id:?} has ended already"));
+        }
+        // SAFETY: plain system call; real-time signals have numbers that the enum does not know.
+        match unsafe { libc::kill(-child.pid.as_raw(), signal) } {
+            0 => Ok(()),
+            _ => Err(format!("cannot send signal {signal} to child {id:?}: {}", Errno::last())),
+        }
+    }
+
+    /// Drops an ended child and its log; an unknown one is ignored.
+    pub fn forget(&mut self, id: &str) -> Result<(), String> {
+        let Some(child) = self.by_id.get(id) else { return Ok(()) };
+        if child.exit.is_none() {
+            return Err(format!("child {id:?} still runs; signal it first"));
+        }
+        self.logs.remove(&child.serial);
+        self.by_id.remove(id);
+        Ok(())
+    }
+
+    /// Takes one ended process off the kernel's list; the id of the child that it was, if it was one.
+    ///
+    /// What is left of its process group ends with it.
+    pub fn reap(&mut self) -> Reaped {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        let Some(pid) = waitid(Id::All, flags).ok().and_then(|status| status.pid()) else {
+            return Reaped::Nothing;
+        };
+        let id = self.ids_by_pid.remove(&pid);
+        if id.is_some() {
+            // Before the wait below frees the number for somebody else.
+            let _ = killpg(pid, Signal::SIGKILL);
+        }
+        let status = waitpid(pid, None);
+        let child = id.and_then(|id| self.by_id.get_mut(&id).map(|child| (id, child)));
+        let Some((id, child)) = child else {
+            return Reaped::Stranger;
+        };
+        child.exit = Some(exit_of(status, monotonic_ns()));
+        Reaped::Child(id)
+    }
+}
+
+pub enum Reaped {
+    Nothing,
+    /// Something that one of our children left behind.
+    Stranger,
+    Child(String),
+}
+
+fn exit_of(status: nix::Result<WaitStatus>, at_ns: u64) -> Exit {
+    match status {
+        Ok(WaitStatus::Exited(_, code)) => Exit { code: Some(code), signal: None, at_ns },
+        Ok(WaitStatus::Signaled(_, signal, _)) => Exit { code: None, signal: Some(signal as i32), at_ns },
+        _ => Exit { code: None, signal: None, at_ns },
+    }
+}

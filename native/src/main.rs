@@ -1,0 +1,39 @@
+//! `wisp-native`: the native programs of a Wisp cloud in one binary.
+//!
+//! * `keeper`: holds what must outlive any controller (see `keeper`).
+//! * `delay`: link delay, jitter and loss through NFQUEUE (see `delay`).
+//! * `relay`: a port bound outside, served by something inside (see `relay`).
+
+mod arguments;
+mod failure;
+mod keeper;
+mod seqpacket;
+
+use failure::Failure;
+use std::process::ExitCode;
+
+const HELP: &str = "usage: wisp-native keeper --dir DIR [--ready-fd N]
+       wisp-native --version";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("wisp-native: {}", failure.sentence);
+            ExitCode::from(failure.status)
+        }
+    }
+}
+
+fn run() -> Result<(), Failure> {
+    let mut arguments = std::env::args_os().skip(1);
+    let program = arguments.next().unwrap_or_default();
+    match program.to_str() {
+        Some("keeper") => keeper::run(arguments),
+        Some("--version") => {
+            println!("wisp-native {}", env!("CARGO_PKG_VERSION"));
+            Ok(())
+        }
+        _ => Err(Failure::usage(format!("unknown program {program:?}\n{HELP}"))),
+    }
+}
