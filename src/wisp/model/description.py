@@ -244,8 +244,9 @@ class PlacementConstraints:
 
     Attributes:
         sites, hosts: Allowed ones; empty for any.
-        affinity: Instances that must share its host (ETSI: affinity group, scope host).
-        anti_affinity: Instances that must not.
+        affinity: Instances that must share its host (ETSI: affinity group, scope host), as the author wrote
+            them: an instance, or a VNF of the same network service; ``model.peer`` says whom that means.
+        anti_affinity: Instances that must not, written the same way.
         latency: Bounds to keep.
     """
 
@@ -281,6 +282,8 @@ class DeclaredInstance:
         name: Unique in the cloud.
         network_service: The network service it belongs to.
         vnf: Its profile in that service; several instances of a profile differ in site.
+        vnfd: What it was made from.
+        site: The site it was declared for, where its profile names some.
         publish: Ports of this machine that lead to it.
         egress: Whether it may reach the outside of the cloud.
     """
@@ -288,6 +291,8 @@ class DeclaredInstance:
     name: str
     network_service: str
     vnf: str
+    vnfd: str = ""
+    site: str | None = None
     vdu: Vdu
     constraints: PlacementConstraints = PlacementConstraints()
     publish: tuple[PublishedPort, ...] = ()

@@ -1,0 +1,247 @@
+"""From bodies to the model: defaults filled in, shapes merged, VNFs expanded to instances."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import PurePath
+
+from wisp.codec import declared, endpoint, placeholder
+from wisp.codec.reader import Reader
+from wisp.model.description import (
+    AccessPoint,
+    DeclaredInstance,
+    DesiredState,
+    Device,
+    ExternalAttachment,
+    HealthCheck,
+    HealthProtocol,
+    Host,
+    ImageSource,
+    Kind,
+    LatencyBound,
+    Link,
+    LinkShape,
+    PlacementConstraints,
+    PublishedPort,
+    SecretSource,
+    Site,
+    Vdu,
+    Vnfd,
+    Workload,
+    World,
+)
+from wisp.primitives.time import Duration
+
+DEFAULT_SHAPE = LinkShape()
+
+
+def build(document: declared.Document, reader: Reader, base: PurePath) -> DesiredState:
+    """Give the model of a document; what is wrong inside a text is complained of to ``reader`` and left out."""
+    builder = _Builder(reader, base)
+    vnfds = tuple(builder.vnfd(name, body) for name, body in document.vnfds.items())
+    return DesiredState(
+        name=document.cloud,
+        sites=tuple(_site(name, body) for name, body in document.sites.items()),
+        hosts=tuple(_host(name, body) for name, body in document.hosts.items()),
+        links=tuple(builder.link(name, body) for name, body in document.links.items()),
+        access_points=tuple(builder.access_point(name, body) for name, body in document.access_points.items()),
+        devices=tuple(builder.device(name, body) for name, body in document.devices.items()),
+        images=tuple(builder.image(name, body) for name, body in document.images.items()),
+        vnfds=vnfds,
+        secrets=tuple(builder.secret(name, body) for name, body in document.secrets.items()),
+        instances=tuple(builder.instances(document, {vnfd.name: vnfd for vnfd in vnfds})),
+    )
+
+
+def vnf_path(network_service: str, vnf: str) -> str:
+    """Give the path of a VNF in the document."""
+    return f"network_services.{network_service}.vnfs.{vnf}"
+
+
+def instance_name(vnf: str, site: str | None, vdu: str | None) -> str:
+    """Give the name of an instance: its VNF, the site of those per site, the VDU where there are several."""
+    return "-".join(part for part in (vnf, site, vdu) if part is not None)
+
+
+class _Builder:
+    def __init__(self, reader: Reader, base: PurePath) -> None:
+        self._reader, self._base = reader, base
+
+    def link(self, name: str, body: declared.LinkBody) -> Link:
+        first, second = body.between
+        path = f"links.{name}"
+        return Link(
+            name=name,
+            ends=(first, second),
+            forward=self._shape(body, body.forward, f"{path}.forward"),
+            backward=self._shape(body, body.backward, f"{path}.backward"),
+        )
+
+    def access_point(self, name: str, body: declared.AccessPointBody) -> AccessPoint:
+        path = f"access_points.{name}"
+        return AccessPoint(
+            name=name,
+            host=body.host,
+            technology=body.technology,
+            up=self._shape(body, body.up, f"{path}.up"),
+            down=self._shape(body, body.down, f"{path}.down"),
+        )
+
+    def _shape(self, both: declared.ShapeBody, one: declared.ShapeBody, path: str) -> LinkShape:
+        """Give the shape of one direction: its own words, else those for both, else the default."""
+
+        def said(word: str, otherwise: int) -> int:
+            values = (getattr(one, word), getattr(both, word), otherwise)
+            return next(value for value in values if value is not None)
+
+        shape = LinkShape(
+            rate_bps=one.rate if one.rate is not None else both.rate,
+            delay_us=said("delay", DEFAULT_SHAPE.delay_us),
+            jitter_us=said("jitter", DEFAULT_SHAPE.jitter_us),
+            loss_ppm=said("loss", DEFAULT_SHAPE.loss_ppm),
+            queue_packets=said("queue", DEFAULT_SHAPE.queue_packets),
+        )
+        if shape.jitter_us > shape.delay_us:
+            self._reader.complain(path, "jitter is larger than delay", "a packet cannot arrive before it was sent")
+        return shape
+
+    def device(self, name: str, body: declared.DeviceBody) -> Device:
+        path = f"devices.{name}"
+        if body.workload and body.external:
+            self._reader.complain(path, "has both workload and external", "a real device runs its own program")
+        return Device(
+            name=name,
+            access_point=body.access_point,
+            workload=body.workload and self._workload(body.workload),
+            external=body.external and self._external(body.external, f"{path}.external"),
+        )
+
+    def _workload(self, body: declared.WorkloadBody) -> Workload:
+        return Workload(
+            command=self._filled_all(body.command),
+            environment=self._filled_values(body.environment),
+            paused=body.paused,
+        )
+
+    def _external(self, body: declared.ExternalBody, path: str) -> ExternalAttachment | None:
+        try:
+            listen = endpoint.listening_endpoint(body.listen)
+        except ValueError as error:
+            self._reader.complain(f"{path}.listen", str(error))
+            listen = ""
+        try:
+            to = endpoint.named_endpoint(body.to)
+        except ValueError as error:
+            self._reader.complain(f"{path}.to", str(error))
+            return None
+        return ExternalAttachment(listen=listen, to=to, protocol=body.protocol)
+
+    def image(self, name: str, body: declared.ImageBody) -> ImageSource:
+        content = None if body.content is None else str(self._base / body.content)
+        return ImageSource(name=name, role=body.role, content=content, options=dict(body.options))
+
+    def vnfd(self, name: str, body: declared.VnfdBody) -> Vnfd:
+        return Vnfd(name=name, vdus=tuple(self._vdu(vdu, each) for vdu, each in body.vdus.items()))
+
+    def _vdu(self, name: str, body: declared.VduBody) -> Vdu:
+        return Vdu(
+            name=name,
+            kind=Kind(body.kind),
+            image=body.image,
+            command=self._filled_all(body.command),
+            cpu_millicores=body.cpu,
+            memory_bytes=body.memory,
+            config=self._filled_values(body.config),
+            health=_health(body.health),
+            boot_deadline=Duration.of_us(body.boot_deadline),
+        )
+
+    def secret(self, name: str, body: declared.SecretBody) -> SecretSource:
+        if (body.file is None) == (body.environment is None):
+            self._reader.complain(f"secrets.{name}", "must say either file or environment")
+        file = None if body.file is None else str(self._base / body.file)
+        return SecretSource(name=name, file=file, environment=body.environment)
+
+    def instances(self, document: declared.Document, vnfds: Mapping[str, Vnfd]) -> Iterator[DeclaredInstance]:
+        for service, service_body in document.network_services.items():
+            for vnf, body in service_body.vnfs.items():
+                sites = tuple(document.sites) if body.sites == ("all",) else body.sites
+                if body.vnfd in vnfds:
+                    yield from self._expanded(service, vnf, body, vnfds[body.vnfd], sites)
+
+    def _expanded(
+        self, service: str, vnf: str, body: declared.VnfBody, vnfd: Vnfd, sites: tuple[str, ...]
+    ) -> Iterator[DeclaredInstance]:
+        path = vnf_path(service, vnf)
+        if sites and body.placement.sites:
+            self._reader.complain(f"{path}.placement.sites", "says sites twice", f"keep only {vnf}.sites")
+        constraints = _constraints(body.placement)
+        publish = tuple(self._published(body, path))
+        overrides = self._filled_values(body.config)
+        for site in sites or (None,):
+            for vdu in vnfd.vdus:
+                yield DeclaredInstance(
+                    name=instance_name(vnf, site, vdu.name if len(vnfd.vdus) > 1 else None),
+                    network_service=service,
+                    vnf=vnf,
+                    vnfd=vnfd.name,
+                    site=site,
+                    vdu=replace(vdu, config={**vdu.config, **overrides}),
+                    constraints=constraints if site is None else replace(constraints, sites=(site,)),
+                    publish=publish,
+                    egress=body.egress,
+                )
+
+    def _published(self, body: declared.VnfBody, path: str) -> Iterator[PublishedPort]:
+        for index, text in enumerate(body.publish):
+            try:
+                yield endpoint.published(text)
+            except ValueError as error:
+                self._reader.complain(f"{path}.publish[{index}]", str(error))
+
+    def _filled_all(self, texts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(self._filled(text) for text in texts)
+
+    def _filled_values(self, table: Mapping[str, str]) -> dict[str, str]:
+        return {key: self._filled(text) for key, text in table.items()}
+
+    def _filled(self, text: str) -> str:
+        return placeholder.fill(text, lambda word, name: str(self._base) if (word, name) == ("here", "") else None)
+
+
+def _site(name: str, body: declared.SiteBody) -> Site:
+    return Site(name=name, latitude=body.latitude, longitude=body.longitude, zone=body.zone)
+
+
+def _host(name: str, body: declared.HostBody) -> Host:
+    return Host(
+        name=name,
+        site=body.site,
+        world=World(body.world),
+        cpu_millicores=body.cpu,
+        memory_bytes=body.memory,
+        kinds=tuple(Kind(kind) for kind in body.kinds),
+        power_idle_milliwatts=body.power.idle,
+        power_peak_milliwatts=body.power.peak,
+        price_microunits_per_hour=body.price,
+    )
+
+
+def _health(body: declared.HealthBody) -> HealthCheck:
+    return HealthCheck(
+        protocol=HealthProtocol(body.protocol),
+        port=body.port,
+        path=body.path,
+        interval=Duration.of_us(body.interval),
+        timeout=Duration.of_us(body.timeout),
+        failures=body.failures,
+    )
+
+
+def _constraints(body: declared.PlacementBody) -> PlacementConstraints:
+    return PlacementConstraints(
+        sites=body.sites,
+        hosts=body.hosts,
+        affinity=body.affinity,
+        anti_affinity=body.anti_affinity,
+        latency=tuple(LatencyBound(to=to, maximum_us=delay) for to, delay in body.latency.items()),
+    )

@@ -1,0 +1,203 @@
+"""What must hold between the parts of a description: references, placeholders, ports, names, affinities."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+from wisp.codec import declared, guest_config, placeholder
+from wisp.codec.build import vnf_path
+from wisp.codec.form import Reference, Template
+from wisp.codec.reader import Mention, Reader, did_you_mean
+from wisp.model.description import DeclaredInstance, DesiredState, Kind, PublishedPort, Vdu
+from wisp.model.peer import Peers
+
+RESERVED = ("name", "ip", "gw", "mac", "ip6", "gw6")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_HEALTH_PATH = re.compile(r"/[!-~]*", re.ASCII)
+
+
+def check(document: declared.Document, desired: DesiredState, reader: Reader) -> None:
+    """Complain to ``reader`` of everything that does not fit together."""
+    services = {
+        name: set(body.vnfs) if body is not None else set() for name, body in document.network_services.items()
+    }
+    reader.names["instances"] = {instance.name for instance in desired.instances}
+    for mention in reader.mentions:
+        _check_mention(mention, reader, services)
+    _check_vdus(desired, reader)
+    _check_guest_options(document, reader)
+    _check_names(desired, reader)
+    _check_ports(desired, reader)
+    _check_doors(desired, reader)
+    _check_affinities(desired, reader)
+
+
+def _check_mention(mention: Mention, reader: Reader, services: dict[str, set[str]]) -> None:
+    match mention.form:
+        case Reference(sections=("instances",)):
+            known = reader.names["instances"] | services.get(_service_of(mention.path), set())
+            _check_known(mention, mention.text, known, "instance or VNF", reader)
+        case Reference(sections=sections):
+            known = set[str]().union(*(reader.names.get(section, ()) for section in sections))
+            what = " or ".join(section.removesuffix("s").replace("_", " ") for section in sections)
+            _check_known(mention, mention.text, known, what, reader)
+        case Template(secrets=secrets):
+            _check_template(mention, secrets, reader)
+
+
+def _service_of(path: str) -> str:
+    return path.split(".")[1] if path.startswith("network_services.") else ""
+
+
+def _check_known(mention: Mention, name: str, known: set[str], what: str, reader: Reader) -> None:
+    if name not in known:
+        reader.complain(mention.path, f"there is no {what} '{name[:60]}'", did_you_mean(name, known), line=mention.line)
+
+
+def _check_template(mention: Mention, secrets: bool, reader: Reader) -> None:
+    if placeholder.is_unclosed(mention.text):
+        reader.complain(mention.path, "has '${' without '}'", "write $ alone for a dollar", line=mention.line)
+    for word, name in placeholder.names(mention.text):
+        if word in ("address", "host"):
+            known = reader.names["instances"] | reader.names.get("devices", set())
+            _check_known(mention, name, known, "instance or device", reader)
+        elif word == "secret" and secrets:
+            _check_known(mention, name, reader.names.get("secrets", set()), "secret", reader)
+        elif word == "secret":
+            hint = "hand it over in the environment: command lines are seen by everybody on the machine"
+            reader.complain(mention.path, f"a secret ('{name[:60]}') in a command", hint, line=mention.line)
+        elif name or word not in placeholder.BARE:
+            reader.complain(mention.path, *_unknown_placeholder(word, name), line=mention.line)
+
+
+def _unknown_placeholder(word: str, name: str) -> tuple[str, str]:
+    shown = f"{word}.{name}" if name else word
+    forms = ", ".join([f"${{{each}.NAME}}" for each in placeholder.NAMED] + [f"${{{each}}}" for each in placeholder.BARE])
+    return f"unknown placeholder '${{{shown[:60]}}}'", f"known: {forms}"
+
+
+def _check_vdus(desired: DesiredState, reader: Reader) -> None:
+    for vnfd in desired.vnfds:
+        for vdu in vnfd.vdus:
+            section = "vnfds" if f"vnfds.{vnfd.name}" in reader.lines else "app_descriptors"
+            path = f"{section}.{vnfd.name}.vdus.{vdu.name}"
+            for at, what, hint in _vdu_problems(vdu):
+                reader.complain(f"{path}.{at}" if at else path, what, hint)
+            _check_config(vdu, vdu.config, f"{path}.config", reader)
+    profiles = {(each.network_service, each.vnf): each for each in desired.instances}
+    for (service, vnf), instance in profiles.items():
+        own = {key: value for key, value in instance.vdu.config.items() if f"{vnf_path(service, vnf)}.config.{key}" in reader.lines}
+        _check_config(instance.vdu, own, f"{vnf_path(service, vnf)}.config", reader)
+
+
+def _vdu_problems(vdu: Vdu) -> Iterator[tuple[str, str, str]]:
+    if vdu.kind.is_unikernel and vdu.image is None:
+        yield "image", "is missing", f"{vdu.kind} boots an image"
+    if vdu.kind.is_unikernel and vdu.command:
+        yield "command", f"has no meaning for {vdu.kind}", "use config, or kind process"
+    if not vdu.kind.is_unikernel and vdu.image is not None:
+        yield "image", f"has no meaning for {vdu.kind}", "use command, or a unikernel kind"
+    if not vdu.kind.is_unikernel and not vdu.command:
+        yield "command", "is missing", f"{vdu.kind} runs a command"
+    if not _HEALTH_PATH.fullmatch(vdu.health.path):
+        yield "health.path", f"{vdu.health.path[:60]!r} is no path", "start with / and use no spaces"
+
+
+def _check_config(vdu: Vdu, config: Iterable[str], path: str, reader: Reader) -> None:
+    for key in config:
+        if vdu.kind is Kind.PROCESS:
+            if not _VARIABLE.fullmatch(key):
+                reader.complain(f"{path}.{key}", f"{key[:60]!r} is no name of a variable", "letters, digits, _")
+        elif what := _guest_key_problem(key):
+            reader.complain(f"{path}.{key}", what)
+
+
+def _check_guest_options(document: declared.Document, reader: Reader) -> None:
+    for name, image in document.images.items():
+        for key in image.options:
+            if what := _guest_key_problem(key):
+                reader.complain(f"images.{name}.options.{key}", what)
+    for name, device in document.devices.items():
+        for key in device.workload.environment if device.workload else ():
+            if not _VARIABLE.fullmatch(key):
+                path = f"devices.{name}.workload.environment.{key}"
+                reader.complain(path, f"{key[:60]!r} is no name of a variable", "letters, digits, _")
+
+
+def _guest_key_problem(key: str) -> str:
+    if key in RESERVED:
+        return f"{key!r} is set by Wisp itself"
+    return "" if guest_config.is_key(key) else f"{key[:60]!r} is no guest option: a letter a-z, then a-z 0-9 _ . -"
+
+
+def _check_names(desired: DesiredState, reader: Reader) -> None:
+    """Instances and devices share one space of names: ``wisp logs NAME`` must mean one thing."""
+    paths = {device.name: f"devices.{device.name}" for device in desired.devices}
+    for instance in desired.instances:
+        here = vnf_path(instance.network_service, instance.vnf)
+        if instance.name in paths:
+            what = f"instance {instance.name!r} has the name of {paths[instance.name]}"
+            reader.complain(here, what, "rename one of them")
+        paths.setdefault(instance.name, here)
+
+
+def _check_ports(desired: DesiredState, reader: Reader) -> None:
+    taken: dict[tuple[str, int], list[tuple[str, str]]] = defaultdict(list)
+    for instance in desired.instances:
+        path = f"{vnf_path(instance.network_service, instance.vnf)}.publish"
+        for port in instance.publish:
+            clash = next((who for address, who in taken[port.protocol, port.port] if _meet(address, port)), None)
+            if clash is not None:
+                what = f"port {port.port}/{port.protocol} for {instance.name} is taken by {clash}"
+                reader.complain(path, what, "publish each port once; a VNF per site needs a port per site")
+            taken[port.protocol, port.port].append((port.address, instance.name))
+
+
+def _meet(address: str, port: PublishedPort) -> bool:
+    return address == port.address or {address, port.address} & {"0.0.0.0", "::"} != set()  # noqa: S104
+
+
+def _check_doors(desired: DesiredState, reader: Reader) -> None:
+    known = {instance.name for instance in desired.instances}
+    for device in desired.devices:
+        if device.external and device.external.to[0] not in known:
+            name = device.external.to[0]
+            path = f"devices.{device.name}.external.to"
+            reader.complain(path, f"there is no instance '{name[:60]}'", did_you_mean(name, known))
+
+
+def _check_affinities(desired: DesiredState, reader: Reader) -> None:
+    """Complain of instances that must and must not share a host."""
+    peers = Peers(desired.instances)
+    group = _Groups()
+    for instance in desired.instances:
+        for word in instance.constraints.affinity:
+            for other in peers.named(instance, word):
+                group.join(instance.name, other)
+    for instance in desired.instances:
+        for word in instance.constraints.anti_affinity:
+            if any(group.of(other) == group.of(instance.name) for other in peers.named(instance, word)):
+                _complain_of_contradiction(instance, word, reader)
+
+
+def _complain_of_contradiction(instance: DeclaredInstance, word: str, reader: Reader) -> None:
+    path = f"{vnf_path(instance.network_service, instance.vnf)}.placement.anti_affinity"
+    what = f"{instance.name} must not share a host with {word}, yet affinity puts them together"
+    reader.complain(path, what, "remove one of both")
+
+
+class _Groups:
+    """Which names belong together (union-find with path halving)."""
+
+    def __init__(self) -> None:
+        self._parent: dict[str, str] = {}
+
+    def of(self, name: str) -> str:
+        """Give the name that stands for the group."""
+        while (parent := self._parent.setdefault(name, name)) != name:
+            self._parent[name] = name = self._parent.setdefault(parent, parent)
+        return name
+
+    def join(self, one: str, other: str) -> None:
+        """Make two groups one."""
+        self._parent[self.of(one)] = self.of(other)

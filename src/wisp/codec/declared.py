@@ -1,0 +1,266 @@
+"""The description as people write it: every key, its form, its default and its meaning.
+
+The reader, ``wisp schema`` and the reference page are all made from these declarations.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from wisp.codec import units
+from wisp.codec.form import (
+    Amount,
+    Body,
+    Choice,
+    Count,
+    Flag,
+    Items,
+    Name,
+    Real,
+    Reference,
+    Table,
+    Template,
+    Text,
+    key,
+)
+from wisp.model.description import HealthProtocol, Kind, World
+
+ROLES = ("aggregator", "web")
+PORT = Count(1, 65_535)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteBody:
+    """A place where hosts stand."""
+
+    latitude: float | None = key(Real(-90, 90), "Position [degree].", default=None)
+    longitude: float | None = key(Real(-180, 180), "Position [degree].", default=None)
+    zone: str = key(Text("north"), "ETSI MEC 013 zone it belongs to.", default="")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerBody:
+    """What a host draws."""
+
+    idle: int = key(Amount(units.POWER), "Power at no load.", default=0)
+    peak: int = key(Amount(units.POWER), "Power at full load.", default=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostBody:
+    """A machine that runs instances (ETSI MEC host)."""
+
+    site: str = key(Reference(("sites",)), "The site it stands at.")
+    world: str = key(Choice(tuple(World)), "Where it lives.", default=World.EMULATED)
+    cpu: int = key(Amount(units.CPU), "Capacity, in cores or thousandths of one.")
+    memory: int = key(Amount(units.MEMORY), "Capacity.")
+    kinds: tuple[str, ...] = key(
+        Items(Choice(tuple(Kind)), minimum=1, distinct=True), "What it can run.", default=tuple(Kind)
+    )
+    power: PowerBody = key(Body(PowerBody), "What it draws.", default=PowerBody())
+    price: int = key(Amount(units.PRICE), "Price while in use, per hour in any one currency.", default=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShapeBody:
+    """What a link does to packets in one direction."""
+
+    rate: int | None = key(Amount(units.RATE), "Rate; unlimited when not given.", default=None)
+    delay: int | None = key(Amount(units.DELAY), "Propagation delay, one way.", default=None)
+    jitter: int | None = key(
+        Amount(units.DELAY), "Half-width of the variation of the delay; never reorders.", default=None
+    )
+    loss: int | None = key(Amount(units.RATIO), "Random loss.", default=None)
+    queue: int | None = key(
+        Count(1, 1_000_000), "Packets that may wait for the rate limiter; 1000 when not given.", default=None
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkBody(ShapeBody):
+    """A link between two hosts. A shape written here holds for both directions."""
+
+    between: tuple[str, ...] = key(
+        Items(Reference(("hosts",)), minimum=2, maximum=2, distinct=True), "The two hosts it joins."
+    )
+    forward: ShapeBody = key(Body(ShapeBody), "What differs from the first host to the second.", default=ShapeBody())
+    backward: ShapeBody = key(Body(ShapeBody), "What differs from the second host to the first.", default=ShapeBody())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessPointBody(ShapeBody):
+    """Where devices attach to a host. A shape written here holds for both directions."""
+
+    host: str = key(Reference(("hosts",)), "The host it belongs to.")
+    technology: str = key(
+        Text("ieee802.15.4"), "Radio or wire, as `ieee802.15.4`, `wifi`, `lte`.", default="ethernet"
+    )
+    up: ShapeBody = key(Body(ShapeBody), "What differs from a device to the host.", default=ShapeBody())
+    down: ShapeBody = key(Body(ShapeBody), "What differs from the host to a device.", default=ShapeBody())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadBody:
+    """A command that a device runs once the services it talks to answer."""
+
+    command: tuple[str, ...] = key(Items(Template(secrets=False), minimum=1), "Program and arguments.")
+    environment: Mapping[str, str] = key(
+        Table(Template(), keys=Text("NAME")), "Environment variables.", default={}
+    )
+    paused: bool = key(Flag(), "Whether it is not to run for now.", default=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalBody:
+    """A real device outside the cloud, let in through a door on this machine."""
+
+    listen: str = key(Text("0.0.0.0:5683"), "Address and port on this machine that the device sends to.")
+    to: str = key(Text("aggregator-edge-1:5683"), "Instance and port that its traffic is handed to.")
+    protocol: str = key(Choice(("udp", "tcp")), "Transport protocol.", default="udp")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceBody:
+    """User equipment or an IoT device (ETSI MEC: UE). Emulated unless `external` is given."""
+
+    access_point: str = key(Reference(("access_points",)), "Where it attaches.")
+    workload: WorkloadBody | None = key(Body(WorkloadBody), "What it runs; nothing when not given.", default=None)
+    external: ExternalBody | None = key(Body(ExternalBody), "Door for a real device.", default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageBody:
+    """An image built from a role of Wisp's own guest."""
+
+    role: str = key(Choice(ROLES), "What the guest does.")
+    content: str | None = key(
+        Text("web/"), "Folder of static content to bake in, beside this file or absolute.", default=None
+    )
+    options: Mapping[str, str] = key(Table(Text(), keys=Text("option")), "Configuration baked in.", default={})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthBody:
+    """How an instance shows that it answers."""
+
+    protocol: str = key(
+        Choice(tuple(HealthProtocol)),
+        "`http` wants a 2xx for `GET path`; `tcp` a connection; `alive` a living process.",
+        default=HealthProtocol.HTTP,
+    )
+    port: int = key(PORT, "Port asked.", default=80)
+    path: str = key(Text("/health"), "Path asked.", default="/health")
+    interval: int = key(Amount(units.TIME), "Time between checks.", default=5_000_000)
+    timeout: int = key(Amount(units.TIME), "Longest wait for an answer.", default=1_000_000)
+    failures: int = key(Count(1, 1_000), "Failed checks in a row until it is restarted.", default=3)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VduBody:
+    """A virtualisation deployment unit (ETSI NFV-IFA 011): one image or command, and what it needs."""
+
+    kind: str = key(Choice(tuple(Kind)), "What runs it.")
+    image: str | None = key(Reference(("images",)), "The image, for unikernels.", default=None)
+    command: tuple[str, ...] = key(
+        Items(Template(secrets=False), minimum=1), "Program and arguments, for `process`.", default=()
+    )
+    cpu: int = key(Amount(units.CPU), "Reserved, in cores or thousandths of one.", default=100)
+    memory: int = key(Amount(units.MEMORY), "Reserved.", default=16 << 20)
+    config: Mapping[str, str] = key(
+        Table(Template(), keys=Text("key")), "Options of the guest, or environment of the process.", default={}
+    )
+    health: HealthBody = key(Body(HealthBody), "How it shows that it answers.", default=HealthBody())
+    boot_deadline: int = key(
+        Amount(units.TIME), "Longest wait from start to the first answer; then one retry.", default=10_000_000
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VnfdBody:
+    """A virtualised network function descriptor (ETSI NFV-IFA 011), or a MEC AppDescriptor (MEC 010-2)."""
+
+    vdus: Mapping[str, VduBody] = key(Table(Body(VduBody), minimum=1), "Its deployment units, by name.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementBody:
+    """Where an instance may run."""
+
+    sites: tuple[str, ...] = key(Items(Reference(("sites",)), distinct=True), "Only at these.", default=())
+    hosts: tuple[str, ...] = key(Items(Reference(("hosts",)), distinct=True), "Only on these.", default=())
+    affinity: tuple[str, ...] = key(
+        Items(Reference(("instances",)), distinct=True),
+        "On the same host as these: instances, or VNFs of the same network service (then those at its site).",
+        default=(),
+    )
+    anti_affinity: tuple[str, ...] = key(
+        Items(Reference(("instances",)), distinct=True), "Never on the same host as these.", default=()
+    )
+    latency: Mapping[str, int] = key(
+        Table(Amount(units.DELAY), keys=Reference(("devices", "sites"))),
+        "Longest one-way delay to a device, or to the nearest host of a site.",
+        default={},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VnfBody:
+    """A VNF of a network service, and where its instances are wanted."""
+
+    vnfd: str = key(Reference(("vnfds",)), "What it is made from.")
+    sites: tuple[str, ...] = key(
+        Items(Reference(("sites",)), word="all", distinct=True),
+        "One instance at each of these, named `<vnf>-<site>`; one instance named `<vnf>` when not given.",
+        default=(),
+    )
+    placement: PlacementBody = key(Body(PlacementBody), "Where instances may run.", default=PlacementBody())
+    publish: tuple[str, ...] = key(
+        Items(Text("8080:80")),
+        "Ports of this machine that lead to it: `[ADDRESS:]PORT:TARGET_PORT[/udp]`.",
+        default=(),
+    )
+    egress: bool = key(Flag(), "Whether it may reach the outside of the cloud.", default=False)
+    config: Mapping[str, str] = key(
+        Table(Template(), keys=Text("key")), "Wins over the `config` of its deployment units.", default={}
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkServiceBody:
+    """A network service (ETSI NFV-IFA 014): VNFs that belong together."""
+
+    vnfs: Mapping[str, VnfBody] = key(Table(Body(VnfBody)), "Its VNFs, by profile name.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretBody:
+    """Where a secret is read at the moment it is needed; exactly one of both."""
+
+    file: str | None = key(Text("token.txt"), "File that holds it, beside this one or absolute.", default=None)
+    environment: str | None = key(Text("TOKEN"), "Variable that holds it.", default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A whole edge cloud."""
+
+    cloud: str = key(Name(), "Name of the cloud.")
+    sites: Mapping[str, SiteBody] = key(Table(Body(SiteBody), section="sites"), "Places, by name.", default={})
+    hosts: Mapping[str, HostBody] = key(Table(Body(HostBody), section="hosts"), "Machines, by name.", default={})
+    links: Mapping[str, LinkBody] = key(Table(Body(LinkBody)), "Links between hosts, by name.", default={})
+    access_points: Mapping[str, AccessPointBody] = key(
+        Table(Body(AccessPointBody), section="access_points"), "Where devices attach, by name.", default={}
+    )
+    devices: Mapping[str, DeviceBody] = key(
+        Table(Body(DeviceBody), section="devices"), "Devices, by name.", default={}
+    )
+    images: Mapping[str, ImageBody] = key(Table(Body(ImageBody), section="images"), "Images, by name.", default={})
+    vnfds: Mapping[str, VnfdBody] = key(
+        Table(Body(VnfdBody), section="vnfds"),
+        "Network function descriptors, by name.",
+        default={},
+        aliases=("app_descriptors",),
+    )
+    network_services: Mapping[str, NetworkServiceBody] = key(
+        Table(Body(NetworkServiceBody)), "Network services, by name.", default={}
+    )
+    secrets: Mapping[str, SecretBody] = key(Table(Body(SecretBody), section="secrets"), "Secrets, by name.", default={})
