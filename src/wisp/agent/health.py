@@ -59,8 +59,8 @@ class HealthMonitor:
 
     async def _first_answer(self, spec: InstanceSpec) -> None:
         """Wait until the instance answers; the controller ends this when the boot deadline has passed."""
-        while await self._prober.probe(spec) is not None:
-            await asyncio.sleep(BOOT_RETRY.seconds)  # noqa: ASYNC110 - a guest has no other way to call us
+        while await self._prober.probe(spec) is not None:  # noqa: ASYNC110 - a guest has no way to call us
+            await asyncio.sleep(BOOT_RETRY.seconds)
 
     def _tell(self, spec: InstanceSpec, handle: Handle, problem: str | None) -> None:
         self._report(HealthReported(name=spec.name, child=handle.child, problem=problem, at=self._clock.now()))

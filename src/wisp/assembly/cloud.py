@@ -1,0 +1,378 @@
+"""The facade: one cloud, with the same verbs as the command line.
+
+::
+
+    async with wisp.Cloud("cloud.yaml") as cloud:
+        for row in await cloud.ps():
+            print(row.name, row.address, row.start_ms)
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from random import Random
+from types import TracebackType
+
+from wisp.assembly.inside import forward_until_cancelled, run_inside
+from wisp.assembly.lifecycle import controller_child, end_everything, ensure_controller, ensure_keeper
+from wisp.assembly.progress import ControllerState, follow
+from wisp.assembly.settings import CloudFolder, Settings
+from wisp.assembly.views import changes, host_rows, instance_rows
+from wisp.codec.description import parse
+from wisp.drivers.clock.system import SystemClock
+from wisp.drivers.keeper.process import living_keeper
+from wisp.drivers.store.sqlite import SqliteStore
+from wisp.model.description import DesiredState
+from wisp.model.instance import InstanceSpec
+from wisp.model.observation import Event, ObservedState
+from wisp.model.plan import Infeasible, Plan
+from wisp.model.view import CloudStatus, InstanceRow, PlannedChange, Progress
+from wisp.planning import plan as make_plan
+from wisp.primitives.errors import DescriptionError, StateError, TransientDriverError, UnknownInstance, WispError
+from wisp.reconcile import reconcile
+
+ProgressCallback = Callable[[Progress], None]
+
+
+class InfeasibleError(WispError):
+    """No placement satisfies the description; ``answer`` names every conflict."""
+
+    def __init__(self, answer: Infeasible) -> None:
+        super().__init__("\n".join(_conflict_text(answer)))
+        self.answer = answer
+
+
+class Cloud:
+    """One edge cloud on this machine.
+
+    Args:
+        source: Path of its description; not needed for a cloud that is up.
+        name: Its name, where there is no description to take it from.
+        settings: Where things are; from the environment when not given.
+
+    Raises:
+        DescriptionError: The description has problems; all of them are listed.
+    """
+
+    def __init__(
+        self, source: str | Path | None = None, *, name: str | None = None, settings: Settings | None = None
+    ) -> None:
+        self._settings = settings or Settings.from_environment()
+        self._source = None if source is None else Path(source)
+        self._desired, self._text = (None, "") if self._source is None else read_description(self._source)
+        self.name = self._desired.name if self._desired else (name or "")
+        if not self.name:
+            raise StateError("a cloud needs a description or a name")
+        self._folder = self._settings.cloud(self.name)
+
+    async def __aenter__(self) -> "Cloud":
+        await self.up()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.down()
+
+    @property
+    def folder(self) -> CloudFolder:
+        """What the cloud keeps on disk."""
+        return self._folder
+
+    async def up(self, progress: ProgressCallback = lambda _: None, *, timeout_s: float = 120.0) -> list[InstanceRow]:
+        """Bring the cloud to what its description says; return when everything answers.
+
+        A cloud that is up changes only where it differs.
+
+        Raises:
+            InfeasibleError: No placement exists; a running cloud stays as it is.
+            TransientDriverError: Not everything answers within ``timeout_s``; what failed is in the message.
+        """
+        if self._desired is None:
+            raise StateError(f"cloud {self.name}: `up` needs its description")
+        progress(Progress(phase="starting the keeper", done=0, total=1))
+        async with await ensure_keeper(self._folder, self._settings) as keeper:
+            await ensure_controller(keeper, self._folder)
+            self._store_desired(self._desired)
+        await self._settle(progress, timeout_s)
+        return await self.ps()
+
+    def _store_desired(self, desired: DesiredState) -> int:
+        """Write the desired state down, after making sure that a plan for it exists."""
+        store = self._store()
+        try:
+            self._decide(desired, store)
+            return store.put_desired(desired, source=self._text)
+        finally:
+            store.close()
+
+    async def _settle(self, progress: ProgressCallback, timeout_s: float) -> None:
+        revision = self._revision()
+        try:
+            async with asyncio.timeout(timeout_s):
+                async for state in follow(self._folder.controller_socket, poke=True):
+                    progress(_progress_of(state))
+                    _raise_if_hopeless(state)
+                    if state.settled and state.revision >= revision:
+                        return
+        except TimeoutError:
+            raise TransientDriverError(await self._what_is_missing(timeout_s)) from None
+        raise TransientDriverError(
+            f"cloud {self.name}: its controller ended; see {self._folder.logs / 'controller.log'}"
+        )
+
+    async def _what_is_missing(self, timeout_s: float) -> str:
+        late = [row for row in await self.ps() if row.state != "ready"]
+        lines = [f"  {row.name}: {row.state}{', ' + row.reason if row.reason else ''}" for row in late]
+        return "\n".join([f"cloud {self.name}: not everything answers after {timeout_s:g} s:", *lines])
+
+    async def down(self, progress: ProgressCallback = lambda _: None) -> None:
+        """End the cloud and remove everything of it. May be repeated; a cloud that is not there is fine."""
+        if not self._folder.path.is_dir():
+            return
+        progress(Progress(phase="stopping", done=0, total=1))
+        if self._folder.database.exists():
+            store = self._store()
+            store.put_absent()
+            store.close()
+        await end_everything(self._folder)
+
+    async def plan(self) -> PlannedChange:
+        """Say what :meth:`up` would change, and why everything goes where it goes.
+
+        Raises:
+            InfeasibleError: No placement exists.
+        """
+        if self._desired is None:
+            raise StateError(f"cloud {self.name}: `plan` needs its description")
+        if not self._folder.database.exists():
+            plan = decide(self._desired, ObservedState())
+            actions = reconcile(plan, ObservedState(), now=SystemClock().now())
+            return PlannedChange(changes=changes(actions), decisions=plan.decisions)
+        store = self._store()
+        try:
+            return self._difference(self._desired, store)
+        finally:
+            store.close()
+
+    def _difference(self, desired: DesiredState, store: SqliteStore) -> PlannedChange:
+        alive = living_keeper(self._folder.path) is not None
+        before = store.plan() if alive else None
+        observed = ObservedState(
+            assignments=store.assignments(),
+            network=before[1].network if before else ObservedState().network,
+            instances=store.instances() if alive else {},
+        )
+        plan = decide(desired, observed)
+        actions = reconcile(plan, observed, now=SystemClock().now())
+        return PlannedChange(changes=changes(actions), decisions=plan.decisions)
+
+    async def ps(self) -> list[InstanceRow]:
+        """Give every instance and device workload as it is now.
+
+        Raises:
+            StateError: There is no such cloud.
+        """
+        store = self._existing_store()
+        try:
+            desired, plan = store.desired(), store.plan()
+            if desired is None or plan is None:
+                return []
+            alive = living_keeper(self._folder.path) is not None
+            return instance_rows(desired[1], plan[1], store.instances(), alive=alive)
+        finally:
+            store.close()
+
+    async def status(self) -> CloudStatus:
+        """Sum the cloud up.
+
+        Raises:
+            StateError: There is no such cloud.
+        """
+        rows = await self.ps()
+        store = self._existing_store()
+        try:
+            desired, plan = store.desired(), store.plan()
+        finally:
+            store.close()
+        keeper = living_keeper(self._folder.path)
+        controller = await controller_child(self._folder)
+        ready = sum(row.state == "ready" for row in rows)
+        state, sentence = _verdict(self.name, keeper is not None, controller is not None, ready, len(rows))
+        return CloudStatus(
+            name=self.name,
+            state=state,
+            sentence=sentence,
+            revision=desired[0] if desired else 0,
+            ready=ready,
+            wanted=len(rows),
+            keeper_pid=keeper.pid if keeper else None,
+            controller_pid=controller.pid if controller else None,
+            hosts=host_rows(desired[1], plan[1]) if desired and plan else (),
+        )
+
+    def events(self, *, after: int = 0, limit: int = 1000) -> list[tuple[int, Event]]:
+        """Give what happened, oldest first, with numbers to go on from."""
+        store = self._existing_store()
+        try:
+            return store.events(after=after, limit=limit)
+        finally:
+            store.close()
+
+    def logs(self, instance: str) -> str:
+        """Give what an instance (or ``controller``) wrote.
+
+        Raises:
+            UnknownInstance: Nothing of that name ever wrote.
+        """
+        path = self._folder.logs / f"{instance}.log"
+        if path.parent != self._folder.logs or not path.exists():
+            known = ", ".join(sorted(p.stem for p in self._folder.logs.glob("*.log"))) or "none"
+            raise UnknownInstance(f"no logs of {instance!r} in cloud {self.name}; there are logs of: {known}")
+        older = path.with_name(path.name + ".1")
+        return (older.read_text(errors="replace") if older.exists() else "") + path.read_text(errors="replace")
+
+    async def follow_events(self) -> AsyncIterator[Event]:
+        """Give events as they happen, until the controller ends."""
+        async for state in follow(self._folder.controller_socket, poke=False):
+            for event in state.events:
+                yield event
+
+    async def exec(self, where: str, argv: Sequence[str]) -> int:
+        """Run a command inside a host, a device or a process instance; give its exit status.
+
+        The command is root inside the cloud, shares this process's terminal, and ends with the cloud.
+
+        Raises:
+            StateError: There is no such place, or the cloud is down.
+        """
+        return await run_inside(self._folder, self._namespace(where), argv)
+
+    async def forward(
+        self, listen: str, instance: str, port: int, ready: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """Lead a port of this machine to a port of an instance until cancelled.
+
+        Args:
+            listen: ``PORT`` or ``ADDRESS:PORT`` here; port 0 takes a free one.
+            instance: Name of the instance.
+            port: Its port.
+            ready: Told ``ADDRESS:PORT`` once connections are taken.
+
+        Raises:
+            StateError: The port is in use, or there is no such instance.
+        """
+        spec = self._spec(instance)
+        if spec.address is None:
+            raise UnknownInstance(f"{instance} has no address; it is what a device runs")
+        await forward_until_cancelled(
+            self._folder, self._settings.native, listen, (spec.namespace, spec.address, port), ready
+        )
+
+    def _namespace(self, where: str) -> str:
+        """Give the namespace that a host, device or instance name means."""
+        plan = self._stored_plan()
+        by_name = {namespace.name.partition("/")[2]: namespace.name for namespace in plan.network.namespaces}
+        by_name |= {spec.name: spec.namespace for spec in plan.instances if spec.name not in by_name}
+        if where not in by_name:
+            raise UnknownInstance(f"no host, device or instance {where!r}; there are: {', '.join(sorted(by_name))}")
+        return by_name[where]
+
+    def _spec(self, instance: str) -> InstanceSpec:
+        specs = {spec.name: spec for spec in self._stored_plan().instances}
+        if instance not in specs:
+            raise UnknownInstance(f"no instance {instance!r}; there are: {', '.join(sorted(specs))}")
+        return specs[instance]
+
+    def _stored_plan(self) -> Plan:
+        store = self._existing_store()
+        try:
+            newest = store.plan()
+        finally:
+            store.close()
+        if newest is None:
+            raise StateError(f"cloud {self.name} has no plan yet; run `wisp up FILE`")
+        return newest[1]
+
+    def _decide(self, desired: DesiredState, store: SqliteStore) -> Plan:
+        return decide(desired, ObservedState(assignments=store.assignments()))
+
+    def _revision(self) -> int:
+        store = self._store()
+        try:
+            newest = store.desired()
+            return newest[0] if newest else 0
+        finally:
+            store.close()
+
+    def _store(self) -> SqliteStore:
+        return SqliteStore(self._folder.database)
+
+    def _existing_store(self) -> SqliteStore:
+        if not self._folder.database.exists():
+            raise StateError(f"there is no cloud {self.name!r} here; `wisp status` lists those that are")
+        return self._store()
+
+
+def read_description(path: Path) -> tuple[DesiredState, str]:
+    """Give a description and its text.
+
+    Raises:
+        DescriptionError: It has problems.
+        StateError: The file cannot be read.
+    """
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StateError(f"cannot read {path}: {error}; give the path of a description") from error
+    parsed = parse(text, file=str(path), base=path.resolve().parent)
+    if isinstance(parsed, DesiredState):
+        return parsed, text
+    raise DescriptionError(parsed)
+
+
+def decide(desired: DesiredState, observed: ObservedState) -> Plan:
+    """Give the plan for a description.
+
+    Raises:
+        InfeasibleError: There is none.
+    """
+    decided = make_plan(desired, observed, rng=Random(0))  # noqa: S311 - seeded on purpose
+    if isinstance(decided, Infeasible):
+        raise InfeasibleError(decided)
+    return decided
+
+
+def _conflict_text(answer: Infeasible) -> list[str]:
+    lines = ["no placement satisfies the description; the running cloud stays as it is"]
+    for conflict in answer.conflicts:
+        lines.append(f"  {conflict.instance}: {' and '.join(conflict.constraints)} exclude every host")
+        lines += [f"    {refusal.host}: {refusal.reason}" for refusal in conflict.refused]
+    return lines
+
+
+def _progress_of(state: ControllerState) -> Progress:
+    phase = "booting instances" if state.network_done else "making the network"
+    note = state.events[-1].message if state.events else ""
+    return Progress(phase=phase, done=state.ready, total=state.wanted, note=note)
+
+
+def _raise_if_hopeless(state: ControllerState) -> None:
+    """Raise what no waiting mends.
+
+    Raises:
+        StateError: The controller found no plan.
+    """
+    for event in state.events:
+        if event.what == "plan-infeasible":
+            raise StateError(f"{event.subject}: {event.message}")
+
+
+def _verdict(name: str, keeper: bool, controller: bool, ready: int, wanted: int) -> tuple[str, str]:
+    if not keeper:
+        return "down", f"nothing of {name} runs; `wisp up FILE` starts it again, `wisp down {name}` removes it"
+    if not controller:
+        return "degraded", f"{name} runs without its controller; `wisp up FILE` starts one"
+    if ready < wanted:
+        return "changing", f"{ready} of {wanted} instances answer; `wisp events {name}` tells what happens"
+    return "up", f"all {wanted} instances answer"

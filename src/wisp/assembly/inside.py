@@ -1,0 +1,122 @@
+"""Running a command inside a cloud, and leading a port of the machine into it."""
+
+import asyncio
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from uuid import uuid4
+
+from wisp.assembly.settings import CloudFolder
+from wisp.drivers.keeper.client import KeeperClient, SpawnOrder
+from wisp.drivers.keeper.process import living_keeper
+from wisp.primitives.errors import MissingPrerequisite, StateError
+
+RELAY_LISTENER_DESCRIPTOR = 3
+
+
+async def connect(folder: CloudFolder) -> KeeperClient:
+    """Connect to the keeper of a cloud that is up.
+
+    Raises:
+        StateError: It is not.
+    """
+    if living_keeper(folder.path) is None:
+        raise StateError(f"cloud {folder.name} is down; `wisp up FILE` starts it")
+    return await KeeperClient.connect(folder.path)
+
+
+async def run_inside(folder: CloudFolder, namespace: str, argv: Sequence[str]) -> int:
+    """Run a command in one of a cloud's namespaces, on this process's terminal; give its exit status."""
+    nsenter = shutil.which("nsenter")
+    if nsenter is None:
+        raise MissingPrerequisite("no nsenter on this machine", remedy="sudo apt-get install -y util-linux")
+    async with await connect(folder) as keeper:
+        namespaces = await keeper.namespaces()
+        (network,) = await keeper.fetch([f"netns/{namespace}"])
+    entries = {"user": namespaces.user, "mount": namespaces.mount, "pid": namespaces.pid, "net": network}
+    options = [f"--{kind}=/proc/self/fd/{descriptor}" for kind, descriptor in entries.items()]
+    try:
+        return await asyncio.to_thread(_run, [nsenter, *options, "--wdns=/", "--", *argv], tuple(entries.values()))
+    finally:
+        for descriptor in entries.values():
+            os.close(descriptor)
+
+
+def _run(argv: Sequence[str], descriptors: tuple[int, ...]) -> int:
+    """Run a command to its end; an interrupt goes to it, not to us."""
+    with subprocess.Popen(argv, pass_fds=descriptors) as process:
+        while True:
+            try:
+                status = process.wait()
+            except KeyboardInterrupt:
+                continue
+            return 128 - status if status < 0 else status
+
+
+def bind(listen: str, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
+    """Give a socket bound on this machine.
+
+    Args:
+        listen: ``PORT`` or ``ADDRESS:PORT``; without an address only this machine reaches it.
+        kind: TCP or UDP.
+
+    Raises:
+        StateError: The address is not this machine's, or the port is in use.
+    """
+    address, _, port = listen.rpartition(":")
+    bound = socket.socket(socket.AF_INET, kind)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((address or "127.0.0.1", int(port)))
+        if kind is socket.SOCK_STREAM:
+            bound.listen(128)
+    except (OSError, OverflowError, ValueError) as error:
+        bound.close()
+        raise StateError(f"cannot listen on {listen}: {error}; take another port, or 0 for a free one") from error
+    return bound
+
+
+async def forward_until_cancelled(
+    folder: CloudFolder, native: Path, listen: str, to: tuple[str, str, int], ready: Callable[[str], None]
+) -> None:
+    """Lead connections to ``listen`` into a namespace, until cancelled.
+
+    Args:
+        listen: See :func:`bind`.
+        to: Namespace, address and port inside the cloud.
+        ready: Told where we listen.
+    """
+    namespace, address, port = to
+    child = f"relay/{uuid4().hex}"
+    async with await connect(folder) as keeper:
+        with bind(listen) as listener:
+            await keeper.spawn(
+                SpawnOrder(
+                    child_id=child,
+                    argv=(
+                        str(native),
+                        "relay",
+                        "--listen-fd",
+                        str(RELAY_LISTENER_DESCRIPTOR),
+                        "--to",
+                        f"{address}:{port}",
+                    ),
+                    netns=f"netns/{namespace}",
+                    passed={RELAY_LISTENER_DESCRIPTOR: listener.fileno()},
+                    log=folder.logs / "relay.log",
+                )
+            )
+            ready("{}:{}".format(*listener.getsockname()))
+        try:
+            await _until_ended(keeper, child)
+        finally:
+            await keeper.signal(child, 9)
+
+
+async def _until_ended(keeper: KeeperClient, child: str) -> None:
+    async for ended in keeper.watch():
+        if ended.id == child:
+            raise StateError("the relay ended; see the relay's log in the cloud's folder")

@@ -1,0 +1,158 @@
+"""Rows and summaries for people, gathered from the store, the plan and ``/proc``."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from wisp.model.action import (
+    Action,
+    AddRoute,
+    CreateLink,
+    CreateNamespace,
+    CreateTap,
+    RemoveLink,
+    RemoveNamespace,
+    RemoveRoute,
+    RemoveTap,
+    ShapeLink,
+    StartInstance,
+    StopInstance,
+)
+from wisp.model.description import DesiredState, LinkShape
+from wisp.model.instance import Handle, InstanceSpec, ObservedInstance
+from wisp.model.plan import Plan
+from wisp.model.view import Change, HostRow, InstanceRow
+
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+def instance_rows(
+    desired: DesiredState, plan: Plan, seen: Mapping[str, ObservedInstance], *, alive: bool
+) -> list[InstanceRow]:
+    """Give a row for every planned instance, in the plan's order.
+
+    Args:
+        alive: Whether the cloud's keeper lives; without it nothing runs, whatever was seen last.
+    """
+    sites = {host.name: host.site for host in desired.hosts}
+    return [_row(spec, seen.get(spec.name), sites.get(spec.host, ""), alive) for spec in plan.instances]
+
+
+def _row(spec: InstanceSpec, seen: ObservedInstance | None, site: str, alive: bool) -> InstanceRow:
+    handle = seen.handle if seen and alive else None
+    return InstanceRow(
+        name=spec.name,
+        kind=spec.kind,
+        site=site,
+        host=spec.host,
+        address=spec.address,
+        state=str(seen.state) if seen and alive else "planned",
+        start_ms=seen.start_ms if seen and alive else None,
+        memory_bytes=proportional_set_size(handle) if handle else None,
+        cpu_seconds=cpu_seconds(handle) if handle else None,
+        pid=handle.pid if handle else None,
+        failures=seen.failures if seen else 0,
+        reason=seen.reason if seen and alive else "",
+        is_workload=spec.is_workload,
+    )
+
+
+def host_rows(desired: DesiredState, plan: Plan) -> tuple[HostRow, ...]:
+    """Give a row for every host with what is promised on it."""
+    count: Counter[str] = Counter()
+    cpu: Counter[str] = Counter()
+    memory: Counter[str] = Counter()
+    for spec in plan.instances:
+        count[spec.host] += 1
+        cpu[spec.host] += spec.cpu_millicores
+        memory[spec.host] += spec.memory_bytes
+    return tuple(
+        HostRow(
+            name=host.name,
+            site=host.site,
+            instances=count[host.name],
+            cpu_millicores=host.cpu_millicores,
+            cpu_used_millicores=cpu[host.name],
+            memory_bytes=host.memory_bytes,
+            memory_used_bytes=memory[host.name],
+            quota_enforced=False,
+        )
+        for host in desired.hosts
+    )
+
+
+def proportional_set_size(handle: Handle) -> int | None:
+    """Give the memory of an instance's process, shared pages split among their users [byte]."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{handle.pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    return None
+
+
+def cpu_seconds(handle: Handle) -> float | None:
+    """Give the processor time an instance has used [s]; ``None`` when its process is gone."""
+    with suppress(OSError, IndexError):
+        fields = Path(f"/proc/{handle.pid}/stat").read_text().rpartition(")")[2].split()
+        if int(fields[19]) == handle.start_ticks:
+            return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
+    return None
+
+
+def changes(actions: Iterable[Action]) -> tuple[Change, ...]:
+    """Give actions as lines of a diff; routes are summed up by namespace."""
+    lines: list[Change] = []
+    routes: Counter[tuple[str, str]] = Counter()
+    for action in actions:
+        if isinstance(action, AddRoute | RemoveRoute):
+            routes["+" if isinstance(action, AddRoute) else "-", action.route.namespace] += 1
+        else:
+            lines.append(_change(action))
+    lines += [Change(sign=sign, subject=f"routes of {ns}", detail=f"{n}") for (sign, ns), n in routes.items()]
+    return _merged(lines)
+
+
+def _merged(lines: list[Change]) -> tuple[Change, ...]:
+    """Turn the removal and creation of one subject into one change."""
+    signs: dict[str, set[str]] = {}
+    for line in lines:
+        signs.setdefault(line.subject, set()).add(line.sign)
+    both = {subject for subject, seen in signs.items() if seen == {"+", "-"} and not subject.startswith("routes")}
+    kept = [line for line in lines if line.subject not in both or line.sign == "+"]
+    return tuple(
+        Change(sign="~", subject=line.subject, detail=f"replaced: {line.detail}") if line.subject in both else line
+        for line in kept
+    )
+
+
+def _change(action: Action) -> Change:
+    match action:
+        case CreateNamespace(namespace=namespace):
+            return Change(sign="+", subject=f"namespace {namespace.name}", detail=namespace.address or "")
+        case RemoveNamespace(name=name):
+            return Change(sign="-", subject=f"namespace {name}", detail="")
+        case CreateLink(link=link):
+            return Change(sign="+", subject=f"link {link.name}", detail=shape_text(link.a_to_b))
+        case ShapeLink(link=link):
+            return Change(sign="~", subject=f"link {link.name}", detail=shape_text(link.a_to_b))
+        case RemoveLink(link=link):
+            return Change(sign="-", subject=f"link {link.name}", detail="")
+        case CreateTap(tap=tap):
+            return Change(sign="+", subject=f"tap {tap.name}", detail=tap.address)
+        case RemoveTap(tap=tap):
+            return Change(sign="-", subject=f"tap {tap.name}", detail="")
+        case StartInstance(spec=spec):
+            return Change(sign="+", subject=f"instance {spec.name}", detail=f"{spec.kind} on {spec.host}")
+        case StopInstance(name=name, reason=reason):
+            return Change(sign="-", subject=f"instance {name}", detail=reason)
+    raise TypeError(f"no line for {action}")
+
+
+def shape_text(shape: LinkShape) -> str:
+    """Give a link's shape in a few words, as ``20 Mbit/s, 5 ms``."""
+    rate = "unlimited" if shape.rate_bps is None else f"{shape.rate_bps / 1e6:g} Mbit/s"
+    loss = f", {shape.loss_ppm / 1e4:g} % loss" if shape.loss_ppm else ""
+    jitter = f" ± {shape.jitter_us / 1000:g}" if shape.jitter_us else ""
+    return f"{rate}, {shape.delay_us / 1000:g}{jitter} ms{loss}"

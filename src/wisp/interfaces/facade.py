@@ -1,0 +1,102 @@
+"""What the interfaces are handed: one object for the machine, one for each cloud. ``assembly`` gives the real ones."""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from wisp.model.observation import Event
+from wisp.model.view import CloudStatus, Finding, InstanceRow, PlannedChange, Progress
+
+OnProgress = Callable[[Progress], None]
+
+
+class CloudFacade(Protocol):
+    """One cloud; see :class:`wisp.Cloud`."""
+
+    name: str
+
+    async def up(self, progress: OnProgress = ..., *, timeout_s: float = ...) -> list[InstanceRow]:
+        """Bring it to what its description says."""
+        ...
+
+    async def down(self, progress: OnProgress = ...) -> None:
+        """End it and remove everything of it."""
+        ...
+
+    async def plan(self) -> PlannedChange:
+        """Say what ``up`` would change."""
+        ...
+
+    async def ps(self) -> list[InstanceRow]:
+        """Give its instances."""
+        ...
+
+    async def status(self) -> CloudStatus:
+        """Sum it up."""
+        ...
+
+    def events(self, *, after: int = ..., limit: int = ...) -> list[tuple[int, Event]]:
+        """Give what happened."""
+        ...
+
+    def follow_events(self) -> AsyncIterator[Event]:
+        """Give events as they happen."""
+        ...
+
+    def logs(self, instance: str) -> str:
+        """Give what an instance wrote."""
+        ...
+
+    async def exec(self, where: str, argv: Sequence[str]) -> int:
+        """Run a command inside a host or device; give its exit status."""
+        ...
+
+    async def forward(self, listen: str, instance: str, port: int, ready: Callable[[str], None]) -> None:
+        """Lead a port of this machine to an instance until cancelled."""
+        ...
+
+
+class MachineFacade(Protocol):
+    """What Wisp can do on this machine without a cloud, and the clouds that are here."""
+
+    def cloud(self, source: Path | None = None, *, name: str | None = None) -> CloudFacade:
+        """Give a cloud by its description or its name."""
+        ...
+
+    def clouds(self) -> list[str]:
+        """Give the names of the clouds that are here."""
+        ...
+
+    async def doctor(self) -> list[Finding]:
+        """Say what this machine can do, with the remedy for what it cannot."""
+        ...
+
+    def schema(self) -> Mapping[str, Any]:
+        """Give the JSON Schema of a description."""
+        ...
+
+    def build_image(
+        self, role: str, *, target: str, content: Path | None, options: Mapping[str, str]
+    ) -> Mapping[str, Any]:
+        """Build a sealed image and give its manifest."""
+        ...
+
+    def images(self) -> list[Mapping[str, Any]]:
+        """Give the manifests of all built images."""
+        ...
+
+    def inspect_image(self, digest: str) -> Mapping[str, Any]:
+        """Check an image against its manifest and give that."""
+        ...
+
+    def benches(self) -> list[str]:
+        """Give the names of the benchmarks."""
+        ...
+
+    async def bench(self, name: str, *, quick: bool, plot: Path | None, progress: OnProgress) -> Mapping[str, Any]:
+        """Run a benchmark and give its report."""
+        ...
+
+    async def demo(self, progress: OnProgress, say: Callable[[str], None]) -> Mapping[str, Any]:
+        """Run the fog scenario to its visible end."""
+        ...
