@@ -93,22 +93,15 @@ async def forward_until_cancelled(
     child = f"relay/{uuid4().hex}"
     async with await connect(folder) as keeper:
         with bind(listen) as listener:
-            await keeper.spawn(
-                SpawnOrder(
-                    child_id=child,
-                    argv=(
-                        str(native),
-                        "relay",
-                        "--listen-fd",
-                        str(RELAY_LISTENER_DESCRIPTOR),
-                        "--to",
-                        f"{address}:{port}",
-                    ),
-                    netns=f"netns/{namespace}",
-                    passed={RELAY_LISTENER_DESCRIPTOR: listener.fileno()},
-                    log=folder.logs / "relay.log",
-                )
+            relay = (str(native), "relay", "--listen-fd", str(RELAY_LISTENER_DESCRIPTOR), "--to", f"{address}:{port}")
+            order = SpawnOrder(
+                child_id=child,
+                argv=relay,
+                netns=f"netns/{namespace}",
+                passed={RELAY_LISTENER_DESCRIPTOR: listener.fileno()},
+                log=folder.logs / "relay.log",
             )
+            await keeper.spawn(order)
             ready("{}:{}".format(*listener.getsockname()))
         try:
             await _until_ended(keeper, child)
