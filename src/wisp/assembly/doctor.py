@@ -96,15 +96,10 @@ def _shaping() -> Finding:
 def _quota() -> Finding:
     """Say whether cpu and memory quotas can be enforced: only where a cgroup is delegated to us."""
     own = Path("/sys/fs/cgroup/cgroup.controllers")
-    if own.exists() and os.access(own.parent, os.W_OK):
-        return Finding(
-            subject="quotas", state="limited", sentence="a cgroup could be made, but quotas are only accounted"
-        )
-    return Finding(
-        subject="quotas",
-        state="limited",
-        sentence="no cgroup is delegated: cpu is accounted, not enforced (enforced: false)",
-    )
+    delegated = own.exists() and os.access(own.parent, os.W_OK)
+    why = "no cgroup is used" if delegated else "no cgroup is delegated to us"
+    sentence = f"{why}: cpu is accounted, not enforced (enforced: false); a guest's memory is its machine's"
+    return Finding(subject="quotas", state="limited", sentence=sentence)
 
 
 def _room(settings: Settings) -> Finding:
