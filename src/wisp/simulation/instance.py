@@ -1,0 +1,115 @@
+"""Instances without a machine: records with the start time of their kind, in whatever time the clock tells."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+from wisp.model.description import Kind
+from wisp.model.instance import Handle, InstanceSpec
+from wisp.ports.instance import Capabilities, Exit, Fingerprint
+from wisp.primitives.errors import TransientDriverError, UnknownInstance
+from wisp.primitives.time import Clock, Duration, Instant
+
+# From spawn to the first answer, as measured by `wisp bench boot` on the reference machine.
+START_TIME = {
+    Kind.MICROVM: Duration.of_ms(40),
+    Kind.SPT: Duration.of_ms(0.5),
+    Kind.PROCESS: Duration.of_ms(1.5),
+}
+
+
+@dataclass(slots=True)
+class _Record:
+    handle: Handle
+    answers_at: Instant
+    exit: Exit | None = None
+
+
+class SimulatedInstances:
+    """Implements :class:`wisp.ports.instance.InstanceDriver` and ``ExitWatch``, and the health prober beside it.
+
+    Args:
+        kind: The kind it stands for.
+        clock: Tells the time.
+    """
+
+    def __init__(self, kind: Kind, clock: Clock) -> None:
+        self._kind, self._clock = kind, clock
+        self._records: dict[str, _Record] = {}
+        self._names: dict[str, str] = {}
+        self._next_pid = 1
+        self._exits: asyncio.Queue[str] = asyncio.Queue()
+        self._refusals: dict[str, str] = {}
+
+    def capabilities(self) -> Capabilities:
+        """Give what it can do."""
+        return Capabilities(kind=self._kind, isolation="none", memory_limit_enforced=True)
+
+    async def fingerprint(self) -> Fingerprint:
+        """Say that it works everywhere."""
+        return Fingerprint(healthy=True, sentence=f"{self._kind} is simulated")
+
+    async def start(self, spec: InstanceSpec, secrets: Mapping[str, str]) -> Handle:
+        """Make a record; see the port."""
+        del secrets  # nothing reads them here
+        if reason := self._refusals.get(spec.name):
+            raise TransientDriverError(
+                f"{spec.name}: {reason}", driver=self._kind, operation="start", subject=spec.name
+            )
+        child = f"{spec.name}@{spec.digest}"
+        record = self._records.get(child)
+        if record and record.exit is None:
+            return record.handle
+        handle = self._new_handle(spec, child)
+        self._records[child] = _Record(handle=handle, answers_at=handle.spawned_at + START_TIME[self._kind])
+        self._names[spec.name] = child
+        return handle
+
+    async def recover(self, handle: Handle) -> Exit | None:
+        """Say how it ended, or ``None`` while it runs."""
+        record = self._records.get(handle.child)
+        if record is None or record.handle.start_ticks != handle.start_ticks:
+            raise UnknownInstance(f"{handle.instance}: there is no record {handle.child}")
+        return record.exit
+
+    async def stop(self, handle: Handle, *, grace: Duration) -> None:
+        """Drop the record; an unknown one is fine."""
+        del grace  # a record needs no time to end
+        self._records.pop(handle.child, None)
+
+    async def exits(self) -> AsyncIterator[str]:
+        """Give children as they end."""
+        while True:
+            yield await self._exits.get()
+
+    async def probe(self, spec: InstanceSpec) -> str | None:
+        """Answer once the start time of the kind has passed."""
+        record = self._records.get(f"{spec.name}@{spec.digest}")
+        if record is None or record.exit:
+            return "connection refused"
+        return None if self._clock.now() >= record.answers_at else "still booting"
+
+    def crash(self, instance: str, reason: str = "killed by SIGKILL") -> None:
+        """End an instance as if by itself."""
+        child = self._names[instance]
+        self._records[child].exit = Exit(code=None, signal=9, reason=reason)
+        self._exits.put_nowait(child)
+
+    def refuse(self, instance: str, reason: str | None) -> None:
+        """Have later starts of an instance fail with ``reason``; ``None`` lets them succeed again."""
+        if reason is None:
+            self._refusals.pop(instance, None)
+        else:
+            self._refusals[instance] = reason
+
+    def _new_handle(self, spec: InstanceSpec, child: str) -> Handle:
+        self._next_pid += 1
+        return Handle(
+            driver=self._kind,
+            instance=spec.name,
+            spec_digest=spec.digest,
+            child=child,
+            pid=self._next_pid,
+            start_ticks=self._next_pid,
+            spawned_at=self._clock.now(),
+        )
