@@ -111,8 +111,8 @@ class _Builder:
         return Device(
             name=name,
             access_point=body.access_point,
-            workload=body.workload and self._workload(body.workload),
-            external=body.external and self._external(body.external, f"{path}.external"),
+            workload=self._workload(body.workload) if body.workload else None,
+            external=self._external(body.external, f"{path}.external") if body.external else None,
         )
 
     def _workload(self, body: declared.WorkloadBody) -> Workload:

@@ -18,9 +18,7 @@ _HEALTH_PATH = re.compile(r"/[!-~]*", re.ASCII)
 
 def check(document: declared.Document, desired: DesiredState, reader: Reader) -> None:
     """Complain to ``reader`` of everything that does not fit together."""
-    services = {
-        name: set(body.vnfs) if body is not None else set() for name, body in document.network_services.items()
-    }
+    services = {name: set(body.vnfs) if body is not None else set() for name, body in document.network_services.items()}
     reader.names["instances"] = {instance.name for instance in desired.instances}
     for mention in reader.mentions:
         _check_mention(mention, reader, services)
@@ -72,7 +70,9 @@ def _check_template(mention: Mention, secrets: bool, reader: Reader) -> None:
 
 def _unknown_placeholder(word: str, name: str) -> tuple[str, str]:
     shown = f"{word}.{name}" if name else word
-    forms = ", ".join([f"${{{each}.NAME}}" for each in placeholder.NAMED] + [f"${{{each}}}" for each in placeholder.BARE])
+    forms = ", ".join(
+        [f"${{{each}.NAME}}" for each in placeholder.NAMED] + [f"${{{each}}}" for each in placeholder.BARE]
+    )
     return f"unknown placeholder '${{{shown[:60]}}}'", f"known: {forms}"
 
 
@@ -86,7 +86,11 @@ def _check_vdus(desired: DesiredState, reader: Reader) -> None:
             _check_config(vdu, vdu.config, f"{path}.config", reader)
     profiles = {(each.network_service, each.vnf): each for each in desired.instances}
     for (service, vnf), instance in profiles.items():
-        own = {key: value for key, value in instance.vdu.config.items() if f"{vnf_path(service, vnf)}.config.{key}" in reader.lines}
+        own = {
+            key: value
+            for key, value in instance.vdu.config.items()
+            if f"{vnf_path(service, vnf)}.config.{key}" in reader.lines
+        }
         _check_config(instance.vdu, own, f"{vnf_path(service, vnf)}.config", reader)
 
 

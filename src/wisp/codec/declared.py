@@ -91,9 +91,7 @@ class AccessPointBody(ShapeBody):
     """Where devices attach to a host. A shape written here holds for both directions."""
 
     host: str = key(Reference(("hosts",)), "The host it belongs to.")
-    technology: str = key(
-        Text("ieee802.15.4"), "Radio or wire, as `ieee802.15.4`, `wifi`, `lte`.", default="ethernet"
-    )
+    technology: str = key(Text("ieee802.15.4"), "Radio or wire, as `ieee802.15.4`, `wifi`, `lte`.", default="ethernet")
     up: ShapeBody = key(Body(ShapeBody), "What differs from a device to the host.", default=ShapeBody())
     down: ShapeBody = key(Body(ShapeBody), "What differs from the host to a device.", default=ShapeBody())
 
@@ -103,9 +101,7 @@ class WorkloadBody:
     """A command that a device runs once the services it talks to answer."""
 
     command: tuple[str, ...] = key(Items(Template(secrets=False), minimum=1), "Program and arguments.")
-    environment: Mapping[str, str] = key(
-        Table(Template(), keys=Text("NAME")), "Environment variables.", default={}
-    )
+    environment: Mapping[str, str] = key(Table(Template(), keys=Text("NAME")), "Environment variables.", default={})
     paused: bool = key(Flag(), "Whether it is not to run for now.", default=False)
 
 
@@ -250,9 +246,7 @@ class Document:
     access_points: Mapping[str, AccessPointBody] = key(
         Table(Body(AccessPointBody), section="access_points"), "Where devices attach, by name.", default={}
     )
-    devices: Mapping[str, DeviceBody] = key(
-        Table(Body(DeviceBody), section="devices"), "Devices, by name.", default={}
-    )
+    devices: Mapping[str, DeviceBody] = key(Table(Body(DeviceBody), section="devices"), "Devices, by name.", default={})
     images: Mapping[str, ImageBody] = key(Table(Body(ImageBody), section="images"), "Images, by name.", default={})
     vnfds: Mapping[str, VnfdBody] = key(
         Table(Body(VnfdBody), section="vnfds"),

@@ -109,7 +109,7 @@ class _Composer:
 
     def take(self, event: yaml.Event) -> None:
         """Take the next event in."""
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1 if event.start_mark else 0
         match event:
             case yaml.DocumentStartEvent() if self.root is not None:
                 raise _Refused(line, "a second document starts here", "one file describes one cloud")
@@ -117,7 +117,7 @@ class _Composer:
                 self._check_tag(event.tag, line)
                 self._add(Scalar(line, event.value, event.style is None), event.anchor)
             case yaml.AliasEvent():
-                self._add(self._anchored(event.anchor, line), None)
+                self._add(self._anchored(event.anchor or "", line), None)
             case yaml.SequenceStartEvent():
                 self._push(Sequence(line), event)
             case yaml.MappingStartEvent():

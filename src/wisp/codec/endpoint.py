@@ -9,7 +9,9 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 from wisp.model.description import PublishedPort
 
-_PUBLISH = re.compile(r"(?:(?P<address>.+):)?(?P<port>\d{1,5}):(?P<target>\d{1,5})(?:/(?P<protocol>tcp|udp))?", re.ASCII)
+_PUBLISH = re.compile(
+    r"(?:(?P<address>.+):)?(?P<port>\d{1,5}):(?P<target>\d{1,5})(?:/(?P<protocol>tcp|udp))?", re.ASCII
+)
 _PORT_LIMIT = 65_535
 
 

@@ -80,9 +80,7 @@ class Reader:
             path = path.rpartition("[" if path.endswith("]") else ".")[0]
         return self.lines.get(path)
 
-    def read_body(
-        self, body: type, node: Node, path: str = "", *, stand_ins: Mapping[str, Any] | None = None
-    ) -> Any:
+    def read_body(self, body: type, node: Node, path: str = "", *, stand_ins: Mapping[str, Any] | None = None) -> Any:
         """Give the body that ``node`` holds, or ``INVALID`` when something it must have is missing or wrong.
 
         ``stand_ins`` are taken for such things, after complaining, so that the rest can still be checked.

@@ -127,9 +127,15 @@ RATE = _quantity(
     minimum=8_000,
     maximum=10**13,
     spelled={
-        "bit/s": "bit", "kbit/s": "kbit", "Mbit/s": "Mbit", "Gbit/s": "Gbit",
-        "bps": "bit", "kbps": "kbit", "Mbps": "Mbit", "Gbps": "Gbit",
-    },  # fmt: skip
+        "bit/s": "bit",
+        "kbit/s": "kbit",
+        "Mbit/s": "Mbit",
+        "Gbit/s": "Gbit",
+        "bps": "bit",
+        "kbps": "kbit",
+        "Mbps": "Mbit",
+        "Gbps": "Gbit",
+    },
 )
 _TIME = {"ms": 1_000, "us": 1, "s": 10**6, "min": 60 * 10**6, "h": 3_600 * 10**6}
 DELAY = _quantity("delay", "µs", _TIME, "5ms", maximum=3_600 * 10**6, spelled={"µs": "us", "μs": "us"})

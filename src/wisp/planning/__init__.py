@@ -1,1 +1,50 @@
-"""From what is declared and seen to what shall exist, with reasons: placement, addresses, routes."""
+"""From what is declared and seen to what shall exist, with reasons: placement, addresses, routes.
+
+Above ``model`` and ``codec``, beside ``reconcile``, which carries a plan out. :func:`plan` chains four steps, each
+pure: an *algorithm* places instances (``feasibility`` says what a host is refused for), ``addressing`` gives out
+addresses, ``routing`` finds paths, and ``realisation`` writes it all down as a network and instances.
+"""
+
+from wisp.model.description import DesiredState
+from wisp.model.observation import ObservedState
+from wisp.model.plan import Conflict, Decision, Infeasible, Plan
+from wisp.planning.addressing import assign
+from wisp.planning.algorithms import ALGORITHMS
+from wisp.planning.problem import PlacementProblem
+from wisp.planning.realisation import Realisation
+from wisp.primitives.chance import Rng
+
+
+def plan(
+    desired: DesiredState, observed: ObservedState, *, rng: Rng, algorithm: str = "first-fit"
+) -> Plan | Infeasible:
+    """Decide what shall exist.
+
+    Args:
+        desired: What was declared.
+        observed: What was given out before stays where it still fits; hosts that are down are not used.
+        rng: Chance, for algorithms that use it.
+        algorithm: A name in :data:`wisp.planning.algorithms.ALGORITHMS`.
+
+    Raises:
+        StateError: There are not enough addresses.
+    """
+    placed = ALGORITHMS[algorithm](PlacementProblem(desired, observed), rng=rng)
+    conflicts = tuple(each for each in placed if isinstance(each, Conflict))
+    if conflicts:
+        return Infeasible(conflicts=conflicts)
+    decisions = tuple(each for each in placed if isinstance(each, Decision))
+    assignments = assign(
+        hosts=[host.name for host in desired.hosts],
+        links=[link.name for link in desired.links],
+        devices=[device.name for device in desired.devices],
+        placement={decision.instance: decision.host for decision in decisions},
+        previous=observed.assignments,
+    )
+    realised = Realisation(desired, assignments)
+    return Plan(
+        decisions=decisions,
+        assignments=assignments,
+        network=realised.network(),
+        instances=realised.instances(),
+    )

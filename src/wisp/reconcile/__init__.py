@@ -1,1 +1,34 @@
-"""From a plan and an observation to the actions that bring the one to the other."""
+"""From a plan and an observation to the actions that bring the one to the other.
+
+Above ``model``, beside ``planning``. Pure: what is due by time follows from ``now``, and :func:`wake_at` says when
+to ask again though nothing happened. On a world that agrees, :func:`reconcile` gives ``()``.
+
+>>> from wisp.model.observation import ObservedState
+>>> from wisp.model.plan import Plan
+>>> reconcile(Plan(), ObservedState(), now=Instant(0))
+()
+"""
+
+from wisp.model.action import Action
+from wisp.model.observation import ObservedState
+from wisp.model.plan import Plan
+from wisp.primitives.time import Instant
+from wisp.reconcile.instance import changes
+from wisp.reconcile.network import difference
+
+
+def reconcile(plan: Plan, observed: ObservedState, *, now: Instant) -> tuple[Action, ...]:
+    """Give what to do now, in an order that works.
+
+    First instances are stopped, then routes, taps, links and namespaces taken away; then namespaces, links, taps
+    and routes are made, and at last instances started. Some of it may have to wait for a later call: an instance
+    that changed is stopped now and started once it is gone.
+    """
+    instances = changes(plan, observed, now=now)
+    network = difference(plan.network, observed.network)
+    return (*instances.stops, *network.removals, *network.creations, *instances.starts)
+
+
+def wake_at(plan: Plan, observed: ObservedState, *, now: Instant) -> Instant | None:
+    """Give when, after ``now``, time alone will make something due; ``None`` when nothing waits for time."""
+    return min((at for at in changes(plan, observed, now=now).due if at > now), default=None)

@@ -1,0 +1,138 @@
+"""First fit, the most constrained first.
+
+Each group of instances goes to the host it was on before, else to the first declared host that satisfies
+everything. Groups with the fewest possible hosts choose first. When a group finds no room it is put in front and
+everything is placed again, a bounded number of times (after "squeaky wheel" optimisation, Joslin and Clements 1999).
+
+Cost: O(groups · hosts) checks per round. A poor choice where room is scarce: it never weighs one host against
+another, and may call a description infeasible that a search would solve.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from wisp.codec.units import CPU, MEMORY
+from wisp.model.description import Host
+from wisp.model.plan import Conflict, Decision, Refusal
+from wisp.planning.feasibility import Constraint, conflicting, constraints, refusal
+from wisp.planning.problem import Group, PlacementProblem, Usage
+from wisp.primitives.chance import Rng
+
+ROUNDS = 16
+REFUSALS_SHOWN = 20
+
+
+def place(
+    problem: PlacementProblem,
+    *,
+    rng: Rng,  # noqa: ARG001 - first fit leaves nothing to chance
+) -> tuple[Decision, ...] | tuple[Conflict, ...]:
+    """Give a host for every instance, or what keeps some from having one."""
+    order = _most_constrained_first(problem)
+    for _ in range(ROUNDS):
+        decisions, conflicts, stuck = _round(order, problem)
+        if not stuck:
+            return _as_declared(decisions, problem)
+        if order[: len(stuck)] == stuck:
+            break
+        order = stuck + [candidate for candidate in order if candidate not in stuck]
+    return conflicts
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Candidate:
+    """A group with the hosts that nothing fixed speaks against, and why the others were refused."""
+
+    group: Group
+    hosts: tuple[Host, ...]
+    refused: tuple[Refusal, ...]
+
+
+def _most_constrained_first(problem: PlacementProblem) -> list[_Candidate]:
+    candidates = [_candidate(group, problem) for group in problem.groups]
+    return sorted(candidates, key=lambda candidate: len(candidate.hosts))
+
+
+def _candidate(group: Group, problem: PlacementProblem) -> _Candidate:
+    fixed = [each for each in constraints(group, problem, Usage(())) if each.is_fixed]
+    possible, refused = [], []
+    for host in problem.hosts.values():
+        reason = refusal(host, fixed)
+        if reason:
+            refused.append((host.name, reason))
+        else:
+            possible.append(host)
+    return _Candidate(group, tuple(possible), _told(refused))
+
+
+def _round(
+    order: Sequence[_Candidate], problem: PlacementProblem
+) -> tuple[list[Decision], tuple[Conflict, ...], list[_Candidate]]:
+    """Place in order; give the decisions, and the conflicts of those that found no host."""
+    usage = Usage(problem.hosts.values())
+    decisions: list[Decision] = []
+    conflicts: list[Conflict] = []
+    stuck: list[_Candidate] = []
+    for candidate in order:
+        changing = [each for each in constraints(candidate.group, problem, usage) if not each.is_fixed]
+        host, refused = _first_fit(candidate, changing)
+        if host is None:
+            stuck.append(candidate)
+            conflicts.extend(_conflicts(candidate, refused, problem, usage))
+        else:
+            decisions.extend(_decisions(candidate, host, refused, usage))
+            usage.put(candidate.group, host.name)
+    return decisions, tuple(conflicts), stuck
+
+
+def _first_fit(candidate: _Candidate, changing: Sequence[Constraint]) -> tuple[Host | None, list[tuple[str, str]]]:
+    """Give the first host that fits, the previous one first, and those refused on the way."""
+    refused: list[tuple[str, str]] = []
+    previous = candidate.group.previous
+    for host in sorted(candidate.hosts, key=lambda host: host.name != previous):
+        reason = refusal(host, changing)
+        if not reason:
+            return host, refused
+        refused.append((host.name, reason))
+    return None, refused
+
+
+def _decisions(candidate: _Candidate, host: Host, refused: list[tuple[str, str]], usage: Usage) -> list[Decision]:
+    free = usage.free(host.name)
+    room = f"{MEMORY.render(free.memory_bytes)} and {CPU.render(free.cpu_millicores)} cores free before"
+    if host.name == candidate.group.previous:
+        reason = f"stays where it was; {room}"
+    elif len(candidate.hosts) == 1:
+        reason = f"the only host that its constraints allow; {room}"
+    else:
+        reason = f"first of {len(candidate.hosts)} allowed hosts with room; {room}"
+    told = (*candidate.refused, *_told(refused))
+    return [
+        Decision(instance=member.name, host=host.name, reason=reason, refused=told)
+        for member in candidate.group.members
+    ]
+
+
+def _conflicts(
+    candidate: _Candidate, refused: list[tuple[str, str]], problem: PlacementProblem, usage: Usage
+) -> list[Conflict]:
+    reasons = conflicting(tuple(problem.hosts.values()), constraints(candidate.group, problem, usage))
+    told = (*candidate.refused, *_told(refused))
+    return [
+        Conflict(instance=member.name, constraints=reasons or ("no hosts are declared",), refused=told)
+        for member in candidate.group.members
+    ]
+
+
+def _told(refused: Sequence[tuple[str, str]]) -> tuple[Refusal, ...]:
+    """Give the first refusals, and how many more there are: a thousand lines explain nothing."""
+    shown = [Refusal(host=host, reason=reason) for host, reason in refused[:REFUSALS_SHOWN]]
+    more = len(refused) - REFUSALS_SHOWN
+    if more > 0:
+        shown.append(Refusal(host=f"{more} more hosts", reason="are refused likewise"))
+    return tuple(shown)
+
+
+def _as_declared(decisions: Sequence[Decision], problem: PlacementProblem) -> tuple[Decision, ...]:
+    made = {decision.instance: decision for decision in decisions}
+    return tuple(made[name] for name in problem.instance_names)

@@ -1,0 +1,177 @@
+"""The placement problem as algorithms see it: groups of instances, hosts, and what each host is refused for."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from wisp.model.description import DeclaredInstance, DesiredState, Host, Kind, LatencyBound
+from wisp.model.observation import ObservedState
+from wisp.model.peer import Peers
+from wisp.planning.routing import Topology
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Instances that must share a host, placed as one.
+
+    Attributes:
+        members: In the order they were declared; mostly one.
+        cpu_millicores, memory_bytes: What they need together [1/1000 core], [byte].
+        apart: Instances that must not be on the same host.
+        previous: Host that the first member was on before, or ``None``.
+    """
+
+    members: tuple[DeclaredInstance, ...]
+    cpu_millicores: int
+    memory_bytes: int
+    apart: frozenset[str]
+    previous: str | None
+
+    @property
+    def name(self) -> str:
+        """Name of the first member."""
+        return self.members[0].name
+
+
+class Delays:
+    """Path delays from any host to what a latency bound names, worked out once per target."""
+
+    def __init__(self, desired: DesiredState) -> None:
+        self._topology = Topology((host.name for host in desired.hosts), desired.links)
+        self._access = {point.name: point for point in desired.access_points}
+        self._devices = {device.name: device for device in desired.devices}
+        self._hosts_at = defaultdict(list)
+        for host in desired.hosts:
+            self._hosts_at[host.site].append(host.name)
+        self._known: dict[str, Mapping[str, int]] = {}
+
+    def to(self, target: str) -> Mapping[str, int]:
+        """Give host → delay [µs], in the slower direction, to a device, or to the nearest host of a site.
+
+        Hosts that cannot reach it are not in it.
+        """
+        if target not in self._known:
+            self._known[target] = self._to_device(target) if target in self._devices else self._to_site(target)
+        return self._known[target]
+
+    def _to_device(self, device: str) -> dict[str, int]:
+        access = self._access[self._devices[device].access_point]
+        there, back = self._topology.delays_to(access.host), self._topology.delays_from(access.host)
+        down, up = access.down.delay_us, access.up.delay_us
+        return {host: max(there[host] + down, back[host] + up) for host in there.keys() & back.keys()}
+
+    def _to_site(self, site: str) -> dict[str, int]:
+        nearest: dict[str, int] = {}
+        for target in self._hosts_at[site]:
+            there, back = self._topology.delays_to(target), self._topology.delays_from(target)
+            for host in there.keys() & back.keys():
+                delay = max(there[host], back[host])
+                nearest[host] = min(delay, nearest.get(host, delay))
+        return nearest
+
+
+class PlacementProblem:
+    """Everything an algorithm may ask.
+
+    Attributes:
+        hosts: By name, in the order they were declared.
+        groups: In the order of their first members.
+        down: Hosts that must not be used.
+    """
+
+    def __init__(self, desired: DesiredState, observed: ObservedState) -> None:
+        self.hosts: Mapping[str, Host] = {host.name: host for host in desired.hosts}
+        self.down = observed.hosts_down
+        self.delays = Delays(desired)
+        self._instances = desired.instances
+        self._peers = Peers(desired.instances)
+        self._previous = observed.assignments.hosts
+
+    @property
+    def instance_names(self) -> tuple[str, ...]:
+        """All instances, in the order they were declared."""
+        return tuple(instance.name for instance in self._instances)
+
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """Instances joined by affinity."""
+        joined: dict[str, list[DeclaredInstance]] = {}
+        leader = self._leaders()
+        for instance in self._instances:
+            joined.setdefault(leader[instance.name], []).append(instance)
+        apart = self._apart()
+        return tuple(self._group(tuple(members), apart) for members in joined.values())
+
+    def _group(self, members: tuple[DeclaredInstance, ...], apart: Mapping[str, set[str]]) -> Group:
+        return Group(
+            members=members,
+            cpu_millicores=sum(member.vdu.cpu_millicores for member in members),
+            memory_bytes=sum(member.vdu.memory_bytes for member in members),
+            apart=frozenset[str]().union(*(apart[member.name] for member in members)),
+            previous=self._previous.get(members[0].name),
+        )
+
+    def _leaders(self) -> dict[str, str]:
+        """Give for each instance the first one it is joined to, by walking its affinities both ways."""
+        near = defaultdict(set)
+        for instance in self._instances:
+            for word in instance.constraints.affinity:
+                for other in self._peers.named(instance, word):
+                    near[instance.name].add(other)
+                    near[other].add(instance.name)
+        leader: dict[str, str] = {}
+        for instance in self._instances:
+            reached = [instance.name]
+            while reached:
+                name = reached.pop()
+                if name not in leader:
+                    leader[name] = instance.name
+                    reached.extend(near[name])
+        return leader
+
+    def _apart(self) -> Mapping[str, set[str]]:
+        """Give for each instance those it must not share a host with, whoever of both said so."""
+        apart: dict[str, set[str]] = defaultdict(set)
+        for instance in self._instances:
+            for word in instance.constraints.anti_affinity:
+                for other in self._peers.named(instance, word):
+                    apart[instance.name].add(other)
+                    apart[other].add(instance.name)
+        return apart
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a host has left."""
+
+    cpu_millicores: int
+    memory_bytes: int
+
+
+class Usage:
+    """What is placed where so far."""
+
+    def __init__(self, hosts: Iterable[Host]) -> None:
+        self._free = {host.name: Room(host.cpu_millicores, host.memory_bytes) for host in hosts}
+        self.host_of: dict[str, str] = {}
+
+    def free(self, host: str) -> Room:
+        """Give what ``host`` has left."""
+        return self._free[host]
+
+    def put(self, group: Group, host: str) -> None:
+        """Place a group."""
+        free = self._free[host]
+        self._free[host] = Room(free.cpu_millicores - group.cpu_millicores, free.memory_bytes - group.memory_bytes)
+        self.host_of |= {member.name: host for member in group.members}
+
+
+def kinds(group: Group) -> frozenset[Kind]:
+    """Give the kinds that a host of the group must run."""
+    return frozenset(member.vdu.kind for member in group.members)
+
+
+def bounds(group: Group) -> tuple[LatencyBound, ...]:
+    """Give the latency bounds of all members."""
+    return tuple(bound for member in group.members for bound in member.constraints.latency)

@@ -1,0 +1,245 @@
+"""From placements and addresses to the network and the instances that shall exist."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from wisp.codec import placeholder
+from wisp.model.description import (
+    DeclaredInstance,
+    DesiredState,
+    Device,
+    HealthCheck,
+    HealthProtocol,
+    ImageSource,
+    Kind,
+    Link,
+    LinkShape,
+)
+from wisp.model.instance import ImageRef, InstanceSpec
+from wisp.model.network import LinkEnd, Namespace, Network, Route, Tap, VirtualLink
+from wisp.model.plan import Assignments
+from wisp.planning import addressing
+from wisp.planning.interface import interface
+from wisp.planning.routing import Topology
+from wisp.primitives.time import Duration
+
+INNER = "eth0"
+WORKLOAD_BOOT_DEADLINE = Duration.of_seconds(10)
+
+
+class Realisation:
+    """Turns what was decided into what shall exist.
+
+    Args:
+        desired: What was declared.
+        assignments: Hosts, subnets, addresses and links as given out.
+    """
+
+    def __init__(self, desired: DesiredState, assignments: Assignments) -> None:
+        self._desired, self._given = desired, assignments
+        self._images = {image.name: image for image in desired.images}
+        self._access = {point.name: point for point in desired.access_points}
+        self._devices = tuple(device for device in desired.devices if device.external is None)
+        self._topology = Topology((host.name for host in desired.hosts), desired.links)
+
+    def network(self) -> Network:
+        """Give every namespace, link, tap and route."""
+        return Network(
+            namespaces=frozenset(self._namespaces()),
+            links=frozenset(self._links()),
+            taps=frozenset(self._tap(each) for each in self._desired.instances if each.vdu.kind.is_unikernel),
+            routes=frozenset(self._routes()),
+        )
+
+    def instances(self) -> tuple[InstanceSpec, ...]:
+        """Give every instance, and the workload of every device that has one and is not paused."""
+        declared = (self._instance(instance) for instance in self._desired.instances)
+        workloads = (self._workload(device) for device in self._devices if _runs(device))
+        return (*declared, *workloads)
+
+    def _processes(self) -> Iterator[DeclaredInstance]:
+        return (each for each in self._desired.instances if each.vdu.kind is Kind.PROCESS)
+
+    def _namespaces(self) -> Iterator[Namespace]:
+        for host in self._desired.hosts:
+            yield Namespace(name=_host(host.name), address=f"{self._gateway(host.name)}/32", forwards=True)
+        for device in self._devices:
+            yield Namespace(name=_device(device.name), address=f"{self._address(device.name)}/32")
+        for process in self._processes():
+            yield Namespace(name=_process(process.name), address=f"{self._address(process.name)}/32")
+
+    def _links(self) -> Iterator[VirtualLink]:
+        for link in self._desired.links:
+            yield self._host_link(link)
+        for device in self._devices:
+            point = self._access[device.access_point]
+            yield self._leaf(_device(device.name), point.host, point.up, point.down)
+        for process in self._processes():
+            yield self._leaf(_process(process.name), self._given.hosts[process.name])
+
+    def _host_link(self, link: Link) -> VirtualLink:
+        first, second = addressing.transit(self._given.links[link.name])
+        name = interface("link", link.name)
+        return VirtualLink(
+            name=f"link/{link.name}",
+            a=LinkEnd(namespace=_host(link.ends[0]), interface=name, address=first),
+            b=LinkEnd(namespace=_host(link.ends[1]), interface=name, address=second),
+            a_to_b=link.forward,
+            b_to_a=link.backward,
+        )
+
+    def _leaf(
+        self, namespace: str, host: str, up: LinkShape | None = None, down: LinkShape | None = None
+    ) -> VirtualLink:
+        """Give the link that joins a device or process to its host."""
+        return VirtualLink(
+            name=namespace,
+            a=LinkEnd(namespace=namespace, interface=INNER),
+            b=LinkEnd(namespace=_host(host), interface=_leaf_interface(namespace), address=f"{self._gateway(host)}/32"),
+            a_to_b=up or LinkShape(),
+            b_to_a=down or LinkShape(),
+        )
+
+    def _tap(self, instance: DeclaredInstance) -> Tap:
+        host = self._given.hosts[instance.name]
+        return Tap(
+            name=instance.name,
+            namespace=_host(host),
+            interface=interface("tap", instance.name),
+            gateway=f"{self._gateway(host)}/32",
+            address=self._address(instance.name),
+        )
+
+    def _routes(self) -> Iterator[Route]:
+        for device in self._devices:
+            yield from self._leaf_routes(device.name, _device(device.name), self._host_of_device(device))
+        for process in self._processes():
+            yield from self._leaf_routes(process.name, _process(process.name), self._given.hosts[process.name])
+        attached: dict[str, list[str]] = {}
+        for device in self._devices:
+            attached.setdefault(self._host_of_device(device), []).append(f"{self._address(device.name)}/32")
+        for host in self._desired.hosts:
+            yield from self._host_routes(host.name, attached)
+
+    def _leaf_routes(self, name: str, namespace: str, host: str) -> Iterator[Route]:
+        address, gateway = self._address(name), self._gateway(host)
+        yield Route(namespace=namespace, destination="default", interface=INNER, via=gateway, source=address)
+        yield Route(
+            namespace=_host(host),
+            destination=f"{address}/32",
+            interface=_leaf_interface(namespace),
+            source=gateway,
+        )
+
+    def _host_routes(self, source: str, attached: Mapping[str, list[str]]) -> Iterator[Route]:
+        """Give the routes of one host to all others, and to the devices attached to them."""
+        namespace, address = _host(source), self._gateway(source)
+        for target, hop in self._topology.first_hops(source).items():
+            name = interface("link", hop.link.name)
+            via = self._far_end(hop.link, source)
+            subnet = str(addressing.subnet(self._given.subnets[target]))
+            for destination in (subnet, *attached.get(target, ())):
+                yield Route(namespace=namespace, destination=destination, interface=name, via=via, source=address)
+
+    def _far_end(self, link: Link, near: str) -> str:
+        first, second = addressing.transit(self._given.links[link.name])
+        return (second if link.ends[0] == near else first).removesuffix("/31")
+
+    def _instance(self, instance: DeclaredInstance) -> InstanceSpec:
+        vdu, host = instance.vdu, self._given.hosts[instance.name]
+        address = self._address(instance.name)
+        is_guest = vdu.kind.is_unikernel
+        return InstanceSpec(
+            name=instance.name,
+            kind=vdu.kind,
+            host=host,
+            namespace=_host(host) if is_guest else _process(instance.name),
+            image=None if vdu.image is None else _image(self._images[vdu.image]),
+            command=tuple(self._filled(word) for word in vdu.command),
+            config=self._config(vdu.config),
+            cpu_millicores=vdu.cpu_millicores,
+            memory_bytes=vdu.memory_bytes,
+            address=address,
+            prefix_length=addressing.PREFIX_LENGTH if is_guest else 32,
+            gateway=self._gateway(host),
+            mac=addressing.mac(address) if is_guest else None,
+            health=vdu.health,
+            boot_deadline=vdu.boot_deadline,
+        )
+
+    def _workload(self, device: Device) -> InstanceSpec:
+        workload = device.workload
+        assert workload is not None  # noqa: S101 - the caller picked those that have one
+        return InstanceSpec(
+            name=device.name,
+            kind=Kind.PROCESS,
+            host=self._host_of_device(device),
+            namespace=_device(device.name),
+            command=tuple(self._filled(word) for word in workload.command),
+            config=self._config(workload.environment),
+            cpu_millicores=0,
+            memory_bytes=0,
+            health=HealthCheck(protocol=HealthProtocol.ALIVE),
+            boot_deadline=WORKLOAD_BOOT_DEADLINE,
+            after=self._talked_to((*workload.command, *workload.environment.values())),
+            is_workload=True,
+        )
+
+    def _talked_to(self, texts: Iterable[str]) -> tuple[str, ...]:
+        """Give the instances that the texts name, or all of them when they name none."""
+        everyone = {instance.name for instance in self._desired.instances}
+        named = {name for text in texts for word, name in placeholder.names(text) if word in ("address", "host")}
+        return tuple(sorted(named & everyone or everyone))
+
+    def _config(self, config: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+        return tuple(sorted((key, self._filled(text)) for key, text in config.items()))
+
+    def _filled(self, text: str) -> str:
+        return placeholder.fill(text, self._value)
+
+    def _value(self, word: str, name: str) -> str | None:
+        if word == "address":
+            return self._address(name)
+        if word == "host":
+            return self._given.hosts.get(name) or self._host_of(name)
+        return None
+
+    def _host_of(self, device: str) -> str:
+        return next(self._host_of_device(each) for each in self._desired.devices if each.name == device)
+
+    def _host_of_device(self, device: Device) -> str:
+        return self._access[device.access_point].host
+
+    def _gateway(self, host: str) -> str:
+        return addressing.gateway(self._given.subnets[host])
+
+    def _address(self, name: str) -> str:
+        return self._given.addresses[name]
+
+
+def _runs(device: Device) -> bool:
+    return device.workload is not None and not device.workload.paused
+
+
+def _host(name: str) -> str:
+    return f"host/{name}"
+
+
+def _device(name: str) -> str:
+    return f"device/{name}"
+
+
+def _process(name: str) -> str:
+    return f"process/{name}"
+
+
+def _leaf_interface(namespace: str) -> str:
+    return interface(*namespace.split("/", 1))
+
+
+def _image(source: ImageSource) -> ImageRef:
+    return ImageRef(
+        name=source.name,
+        role=source.role,
+        content=source.content,
+        options=tuple(sorted(source.options.items())),
+    )

@@ -1,0 +1,95 @@
+"""The difference between two networks, as actions in an order that works."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from wisp.model.action import (
+    AddRoute,
+    CreateLink,
+    CreateNamespace,
+    CreateTap,
+    NetworkAction,
+    RemoveLink,
+    RemoveNamespace,
+    RemoveRoute,
+    RemoveTap,
+    ShapeLink,
+)
+from wisp.model.network import Namespace, Network, Route, Tap, VirtualLink
+
+Named = TypeVar("Named", Namespace, VirtualLink, Tap)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkChange:
+    """What to take away, then what to make."""
+
+    removals: tuple[NetworkAction, ...] = ()
+    creations: tuple[NetworkAction, ...] = ()
+
+
+def difference(wanted: Network, seen: Network) -> NetworkChange:
+    """Give the actions that bring ``seen`` to ``wanted``; none when they agree. O(size of both)."""
+    if wanted == seen:
+        return NetworkChange()
+    gone = {each.name for each in seen.namespaces - wanted.namespaces}
+    unlinked = _outdated_links(wanted, seen, gone)
+    untapped = {tap for tap in seen.taps if tap not in wanted.taps or tap.namespace in gone}
+    lost = _interfaces(unlinked, untapped)
+    kept_routes = {route for route in seen.routes if _place(route) not in lost and route.namespace not in gone}
+    kept_links = seen.links - unlinked
+    return NetworkChange(
+        removals=(
+            *(RemoveRoute(route=route) for route in _sorted(_outdated_routes(wanted, kept_routes))),
+            *(RemoveTap(tap=tap) for tap in _by_name(untapped)),
+            *(RemoveLink(link=link) for link in _by_name(unlinked)),
+            *(RemoveNamespace(name=name) for name in sorted(gone)),
+        ),
+        creations=(
+            *(CreateNamespace(namespace=each) for each in _by_name(wanted.namespaces - seen.namespaces)),
+            *_link_creations(wanted.links - kept_links, {link.name for link in kept_links}),
+            *(CreateTap(tap=tap) for tap in _by_name(wanted.taps - (seen.taps - untapped))),
+            *(AddRoute(route=route) for route in _sorted(wanted.routes - kept_routes)),
+        ),
+    )
+
+
+def _outdated_links(wanted: Network, seen: Network, gone: set[str]) -> set[VirtualLink]:
+    """Give the links to take away: not wanted between these ends, or an end's namespace goes."""
+    ends = {(link.name, link.a, link.b) for link in wanted.links}
+    return {
+        link
+        for link in seen.links
+        if (link.name, link.a, link.b) not in ends or gone & {link.a.namespace, link.b.namespace}
+    }
+
+
+def _interfaces(links: Iterable[VirtualLink], taps: Iterable[Tap]) -> set[tuple[str, str]]:
+    """Give (namespace, interface) of each; the kernel drops the routes over them."""
+    ends = {(end.namespace, end.interface) for link in links for end in (link.a, link.b)}
+    return ends | {(tap.namespace, tap.interface) for tap in taps}
+
+
+def _outdated_routes(wanted: Network, kept: set[Route]) -> set[Route]:
+    """Give the routes to take away; one to the same destination replaces by itself."""
+    wanted_keys = {(route.namespace, route.destination) for route in wanted.routes}
+    return {route for route in kept if (route.namespace, route.destination) not in wanted_keys}
+
+
+def _link_creations(links: Iterable[VirtualLink], kept: set[str]) -> Iterable[NetworkAction]:
+    made = _by_name(links)
+    yield from (CreateLink(link=link) for link in made if link.name not in kept)
+    yield from (ShapeLink(link=link) for link in made if link.name in kept)
+
+
+def _place(route: Route) -> tuple[str, str]:
+    return route.namespace, route.interface
+
+
+def _by_name(things: Iterable[Named]) -> list[Named]:
+    return sorted(things, key=lambda thing: thing.name)
+
+
+def _sorted(routes: Iterable[Route]) -> list[Route]:
+    return sorted(routes, key=lambda route: (route.namespace, route.destination, route.interface))
