@@ -1,0 +1,146 @@
+"""A controller core driven through virtual time: a heap of things that will happen, and a world of plain sets."""
+
+import heapq
+from dataclasses import replace
+
+from wisp.controller.core import ControllerCore, DesiredChanged, Input, Step, Woken
+from wisp.model.action import (
+    AddRoute,
+    CreateLink,
+    CreateNamespace,
+    CreateTap,
+    NetworkAction,
+    RemoveLink,
+    RemoveNamespace,
+    RemoveRoute,
+    RemoveTap,
+    ShapeLink,
+)
+from wisp.model.description import DesiredState
+from wisp.model.instance import Handle, InstanceSpec
+from wisp.model.network import Network
+from wisp.model.observation import Event, ObservedState
+from wisp.model.report import (
+    HealthReported,
+    InstanceExited,
+    InstanceNotStarted,
+    InstanceStarted,
+    InstanceStopped,
+    NetworkChanged,
+)
+from wisp.primitives.time import Duration, Instant
+
+START = Instant(1_000_000_000_000)
+NETWORK_TAKES = Duration.of_ms(20)
+BOOT_TAKES = Duration.of_ms(40)
+STOP_TAKES = Duration.of_ms(1)
+
+
+class World:
+    """Hosts, links and instances as records; faults are switches."""
+
+    def __init__(self, observed: ObservedState | None = None) -> None:
+        self.core = ControllerCore(observed or ObservedState())
+        self.now = START
+        self.network = Network()
+        self.running: dict[str, Handle] = {}
+        self.events: list[Event] = []
+        self.starts: list[tuple[Instant, str]] = []
+        self.refuses: set[str] = set()
+        self.silent: set[str] = set()
+        self.network_error: str | None = None
+        self._heap: list[tuple[Instant, int, Input]] = []
+        self._count = 0
+
+    def desire(self, desired: DesiredState | None, revision: int = 1) -> None:
+        self.later(Duration(0), DesiredChanged(revision=revision, desired=desired))
+
+    def crash(self, instance: str) -> None:
+        handle = self.running.pop(instance)
+        self.later(Duration(0), InstanceExited(child=handle.child, reason="killed by SIGKILL"))
+
+    def later(self, after: Duration, event: Input) -> None:
+        self._count += 1
+        heapq.heappush(self._heap, (self.now + after, self._count, event))
+
+    def run(self, length: Duration) -> None:
+        """Let this much time pass."""
+        end = self.now + length
+        while self._heap and self._heap[0][0] <= end:
+            at, _, event = heapq.heappop(self._heap)
+            self.now = max(self.now, at)
+            self._take(self.core.handle([event], now=self.now))
+            self.core.check_state()
+        self.now = end
+
+    def _take(self, step: Step) -> None:
+        self.events += step.events
+        if step.network:
+            self._change(step.network)
+        for stop in step.stops:
+            self.running.pop(stop.name, None)
+            self.later(STOP_TAKES, InstanceStopped(name=stop.name))
+        for start in step.starts:
+            self._start(start.spec)
+        if step.wake_at is not None:
+            self.later(max(step.wake_at - self.now, Duration(0)), Woken())
+
+    def _change(self, actions: tuple[NetworkAction, ...]) -> None:
+        if self.network_error is None:
+            for action in actions:
+                self.network = applied(self.network, action)
+        self.later(NETWORK_TAKES, NetworkChanged(network=self.network, error=self.network_error))
+
+    def _start(self, spec: InstanceSpec) -> None:
+        self.starts.append((self.now, spec.name))
+        if spec.name in self.refuses:
+            self.later(Duration(0), InstanceNotStarted(name=spec.name, spec_digest=spec.digest, error="refused"))
+            return
+        self._count += 1
+        handle = Handle(
+            driver=spec.kind,
+            instance=spec.name,
+            spec_digest=spec.digest,
+            child=f"{spec.name}@{spec.digest}#{self._count}",
+            pid=self._count,
+            start_ticks=self._count,
+            spawned_at=self.now,
+        )
+        self.running[spec.name] = handle
+        self.later(Duration(0), InstanceStarted(handle=handle, started_at=self.now))
+        if spec.name not in self.silent:
+            at = self.now + BOOT_TAKES
+            self.later(BOOT_TAKES, HealthReported(name=spec.name, child=handle.child, problem=None, at=at))
+
+
+def applied(network: Network, action: NetworkAction) -> Network:
+    """Give the network after one action."""
+    match action:
+        case CreateNamespace(namespace=namespace):
+            return replace(network, namespaces=network.namespaces | {namespace})
+        case RemoveNamespace(name=name):
+            return without_namespace(network, name)
+        case CreateLink(link=link):
+            return replace(network, links=network.links | {link})
+        case ShapeLink(link=link):
+            return replace(network, links={old for old in network.links if old.name != link.name} | {link})
+        case RemoveLink(link=link):
+            return replace(network, links=frozenset(old for old in network.links if old.name != link.name))
+        case CreateTap(tap=tap):
+            return replace(network, taps=network.taps | {tap})
+        case RemoveTap(tap=tap):
+            return replace(network, taps=network.taps - {tap})
+        case AddRoute(route=route):
+            return replace(network, routes=network.routes | {route})
+        case RemoveRoute(route=route):
+            return replace(network, routes=network.routes - {route})
+
+
+def without_namespace(network: Network, name: str) -> Network:
+    """Give the network after a namespace went, and everything in it."""
+    return Network(
+        namespaces=frozenset(ns for ns in network.namespaces if ns.name != name),
+        links=frozenset(link for link in network.links if name not in (link.a.namespace, link.b.namespace)),
+        taps=frozenset(tap for tap in network.taps if tap.namespace != name),
+        routes=frozenset(route for route in network.routes if route.namespace != name),
+    )
