@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 from types import TracebackType
 
-from wisp.assembly.inside import forward_until_cancelled, run_inside
+from wisp.assembly.inside import capture_inside, forward_until_cancelled, run_inside
 from wisp.assembly.lifecycle import controller_child, end_everything, ensure_controller, ensure_keeper
 from wisp.assembly.progress import ControllerState, follow
 from wisp.assembly.settings import CloudFolder, Settings
@@ -247,6 +247,14 @@ class Cloud:
             StateError: There is no such place, or the cloud is down.
         """
         return await run_inside(self._folder, self._namespace(where), argv)
+
+    async def run(self, where: str, argv: Sequence[str]) -> tuple[int, str]:
+        """Run a command inside a host, a device or a process instance; give its exit status and all it wrote.
+
+        Raises:
+            StateError: There is no such place, or the cloud is down.
+        """
+        return await capture_inside(self._folder, self._namespace(where), argv)
 
     async def forward(
         self, listen: str, instance: str, port: int, ready: Callable[[str], None] = lambda _: None

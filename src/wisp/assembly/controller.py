@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from wisp.agent.local import LocalAgent, found_unstarted
-from wisp.assembly.drivers import LISTENER_DESCRIPTOR, Hands, make_hands
-from wisp.assembly.progress import ControllerState, ProgressServer
+from wisp.assembly.drivers import Hands, make_hands
+from wisp.assembly.progress import LISTENER_DESCRIPTOR, ControllerState, ProgressServer
 from wisp.assembly.settings import CloudFolder, Settings
 from wisp.controller.core import ControllerCore
 from wisp.controller.runner import Runner

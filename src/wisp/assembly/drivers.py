@@ -19,8 +19,6 @@ from wisp.model.instance import InstanceSpec
 from wisp.ports.instance import InstanceDriver
 from wisp.primitives.errors import MissingPrerequisite
 
-LISTENER_DESCRIPTOR = 3
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hands:

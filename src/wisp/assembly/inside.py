@@ -5,7 +5,8 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -30,6 +31,28 @@ async def connect(folder: CloudFolder) -> KeeperClient:
 
 async def run_inside(folder: CloudFolder, namespace: str, argv: Sequence[str]) -> int:
     """Run a command in one of a cloud's namespaces, on this process's terminal; give its exit status."""
+    async with entered(folder, namespace) as (prefix, descriptors):
+        return await asyncio.to_thread(_run, [*prefix, *argv], descriptors)
+
+
+async def capture_inside(folder: CloudFolder, namespace: str, argv: Sequence[str]) -> tuple[int, str]:
+    """Run a command in one of a cloud's namespaces; give its exit status and all it wrote."""
+    async with entered(folder, namespace) as (prefix, descriptors):
+        process = await asyncio.create_subprocess_exec(
+            *prefix,
+            *argv,
+            pass_fds=descriptors,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await process.communicate()
+        return process.returncode or 0, output.decode(errors="replace")
+
+
+@asynccontextmanager
+async def entered(folder: CloudFolder, namespace: str) -> AsyncIterator[tuple[list[str], tuple[int, ...]]]:
+    """Give the words to put before a command so that it runs inside, and the descriptors it must inherit."""
     nsenter = shutil.which("nsenter")
     if nsenter is None:
         raise MissingPrerequisite("no nsenter on this machine", remedy="sudo apt-get install -y util-linux")
@@ -39,7 +62,7 @@ async def run_inside(folder: CloudFolder, namespace: str, argv: Sequence[str]) -
     entries = {"user": namespaces.user, "mount": namespaces.mount, "pid": namespaces.pid, "net": network}
     options = [f"--{kind}=/proc/self/fd/{descriptor}" for kind, descriptor in entries.items()]
     try:
-        return await asyncio.to_thread(_run, [nsenter, *options, "--wdns=/", "--", *argv], tuple(entries.values()))
+        yield [nsenter, *options, "--wdns=/", "--"], tuple(entries.values())
     finally:
         for descriptor in entries.values():
             os.close(descriptor)

@@ -6,8 +6,7 @@ import shutil
 import sys
 from contextlib import suppress
 
-from wisp.assembly.drivers import LISTENER_DESCRIPTOR
-from wisp.assembly.progress import listen
+from wisp.assembly.progress import LISTENER_DESCRIPTOR, listen
 from wisp.assembly.settings import CloudFolder, Settings
 from wisp.drivers.instance.kept import INSTANCE_PREFIX
 from wisp.drivers.keeper.client import ChildStatus, KeeperClient, KeeperGone, SpawnOrder

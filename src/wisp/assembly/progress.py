@@ -14,6 +14,7 @@ from pathlib import Path
 from wisp.codec import stored
 from wisp.model.observation import Event
 
+LISTENER_DESCRIPTOR = 3
 LINE_BYTES = 1 << 20
 LINES_WAITING = 256
 
