@@ -115,7 +115,7 @@ class _Composer:
                 raise _Refused(line, "a second document starts here", "one file describes one cloud")
             case yaml.ScalarEvent():
                 self._check_tag(event.tag, line)
-                self._add(Scalar(line, event.value, event.style is None), event.anchor)
+                self._add(Scalar(line, event.value, not event.style), event.anchor)
             case yaml.AliasEvent():
                 self._add(self._anchored(event.anchor or "", line), None)
             case yaml.SequenceStartEvent():
