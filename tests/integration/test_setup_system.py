@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "setup-system"
-TOOLS = "ip tc iptables-legacy ping curl tcpdump cc runc apt-get dpkg qemu-system-x86_64".split()
+TOOLS = ("ip", "tc", "iptables-legacy", "ping", "curl", "tcpdump", "cc", "runc", "apt-get", "dpkg")
 ORDINARY_UID = 65534
 Runner = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -22,7 +22,7 @@ def run(tmp_path: Path) -> Runner:
     tmp_path.chmod(0o755)
     tools = tmp_path / "bin"
     tools.mkdir()
-    for name in (*TOOLS, "cargo"):
+    for name in (*TOOLS, "qemu-system-x86_64", "cargo"):
         (tools / name).write_text("#!/bin/sh\necho 'cargo 1.95.0'\n")
         (tools / name).chmod(0o755)
     for name in ("bash", "sed", "sort"):

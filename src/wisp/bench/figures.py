@@ -44,7 +44,7 @@ def parse_bar(text: str) -> tuple[Clause, ...]:
 def _parse_clause(text: str) -> Clause:
     match = _CLAUSE.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"bar {text.strip()!r} is not '<= number', '>= number' or the same after a case name")
+        raise ValueError(f"bar {text.strip()!r} is not '<= number' or '>= number', with or without a case")
     return Clause(case=match["case"], relation=match["relation"], limit=float(match["limit"]))
 
 
@@ -94,12 +94,12 @@ class Figure:
 
     Attributes:
         name: Stable name; ``docs/specification.md`` lists it.
-        value: The number, one number per case, or ``None`` when it could not be measured here; then ``note`` says why.
+        value: The number, one number per case, or ``None`` when it could not be measured here.
         unit: Of ``value`` and ``bar``; empty for ratios.
         samples: How many measurements are behind it.
         spread: Minimum and 95th percentile of them; ``None`` without a value.
         bar: The promise, as :func:`parse_bar` reads it; empty for none.
-        note: What a reader must know.
+        note: What a reader must know; without a value, why there is none.
     """
 
     name: str

@@ -13,7 +13,7 @@ _SYSTEM_FOLDERS = "/usr/sbin:/sbin"
 
 
 def find_command(name: str) -> str | None:
-    """Give the path of a command, also of one in the system's own folders, which an ordinary PATH leaves out."""
+    """Give the path of a command, also of one in the system's own folders that an ordinary PATH omits."""
     return shutil.which(name) or shutil.which(name, path=_SYSTEM_FOLDERS)
 
 

@@ -27,7 +27,8 @@ class Bar:
 def bars_of(cases: Mapping[str, Mapping[str, Number]]) -> list[Bar]:
     """Give one bar per case out of its ``median``, ``min`` and ``p95``."""
     return [
-        Bar(label=name, value=case["median"], low=case["min"], high=case["p95"]) for name, case in cases.items()
+        Bar(label=name, value=case["median"], low=case["min"], high=case["p95"])
+        for name, case in cases.items()
     ]
 
 
