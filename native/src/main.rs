@@ -5,14 +5,18 @@
 //! * `relay`: a port bound outside, served by something inside (see `relay`).
 
 mod arguments;
+mod delay;
 mod failure;
 mod keeper;
+mod limits;
 mod seqpacket;
+mod time;
 
 use failure::Failure;
 use std::process::ExitCode;
 
 const HELP: &str = "usage: wisp-native keeper --dir DIR [--ready-fd N]
+       wisp-native delay
        wisp-native --version";
 
 fn main() -> ExitCode {
@@ -30,6 +34,7 @@ fn run() -> Result<(), Failure> {
     let program = arguments.next().unwrap_or_default();
     match program.to_str() {
         Some("keeper") => keeper::run(arguments),
+        Some("delay") => delay::run(arguments),
         Some("--version") => {
             println!("wisp-native {}", env!("CARGO_PKG_VERSION"));
             Ok(())

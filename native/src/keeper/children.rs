@@ -2,7 +2,7 @@
 
 use super::log::LogPipe;
 use super::protocol::{ChildRow, State};
-use super::spawn::monotonic_ns;
+use crate::time::monotonic_ns;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};

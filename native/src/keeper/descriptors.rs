@@ -1,7 +1,7 @@
 //! Descriptors held by name, and how many this process may have.
 
 use crate::failure::{Context, Failure};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use crate::limits::raise_open_files;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::os::fd::OwnedFd;
@@ -21,14 +21,13 @@ pub struct OpenFiles {
     hard: u64,
 }
 
-/// Raises our own limit to the most the machine allows.
-pub fn raise_limit() -> Result<OpenFiles, Failure> {
-    let (inherited_soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("getrlimit")?;
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).context("setrlimit")?;
-    Ok(OpenFiles { inherited_soft, hard })
-}
-
 impl OpenFiles {
+    /// Raises our own limit to the most the machine allows.
+    pub fn raise() -> Result<Self, Failure> {
+        let (inherited_soft, hard) = raise_open_files()?;
+        Ok(Self { inherited_soft, hard })
+    }
+
     /// Whether `used` long-lived descriptors leave room for the short-lived ones.
     pub fn allow(&self, used: usize) -> bool {
         used + RESERVE <= usize::try_from(self.hard).unwrap_or(usize::MAX)

@@ -8,7 +8,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::{Mode, SFlag, fstatat};
 use nix::unistd::{getgid, getuid};
-use std::fs;
+use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 
 /// Moves this process into new user, mount and network namespaces; its next child gets the new pid namespace.
@@ -22,18 +22,22 @@ pub fn enter() -> Result<(), Failure> {
     write_map("gid_map", &format!("0 {group} 1"))
 }
 
-/// Mounts of the new namespace: nothing done here shows outside.
+/// Mounts of the new namespaces: nothing done here shows outside.
 ///
-/// `/run` is ours to write (the xtables lock and `ip netns` live there), with what it held still in place.
-pub fn arrange_mounts() -> Result<(), Failure> {
+/// `/run` is ours to write (the xtables lock and `ip netns` live there), with what it held still in place. Gives the
+/// mount namespace for controllers, who live outside of our pid namespace and need the outer `/proc`; this process
+/// and its children get one more, with a `/proc` that shows the cloud only.
+pub fn arrange_mounts() -> Result<File, Failure> {
     let nothing: Option<&str> = None;
     mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_SLAVE, nothing)
         .map_err(|why| forbidden("mount", why))?;
     private_run()?;
+    let for_controllers = File::open("/proc/self/ns/mnt").context("cannot open /proc/self/ns/mnt")?;
+    unshare(CloneFlags::CLONE_NEWNS).map_err(|why| forbidden("unshare", why))?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     // A container with parts of its /proc covered forbids this; children then see the outer /proc, which also works.
     let _ = mount(Some("proc"), "/proc", Some("proc"), flags, nothing);
-    Ok(())
+    Ok(for_controllers)
 }
 
 fn private_run() -> Result<(), Failure> {

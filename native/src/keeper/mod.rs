@@ -137,14 +137,15 @@ fn serve(home: Home, lock: Flock<File>, outer: OuterProc, ready: Ready) -> Resul
     setsid().context("setsid")?;
     umask(Mode::from_bits_truncate(0o077));
     block_signals()?;
-    isolation::arrange_mounts()?;
-    let limits = descriptors::raise_limit()?;
+    let for_controllers = isolation::arrange_mounts()?;
+    let limits = descriptors::OpenFiles::raise()?;
     let identity = protocol::Identity::read(&outer)?;
     let listener = home.listen()?;
     home.write_identity(&identity)?;
     std::env::set_current_dir("/").context("chdir /")?;
     detach(&home)?;
-    let mut server = server::Server::new(listener, identity, outer, limits)?;
+    let cloud = requests::Cloud::new(identity, for_controllers.into(), outer, limits)?;
+    let mut server = server::Server::new(listener, cloud)?;
     ready.say()?;
     server.run()?;
     home.withdraw();

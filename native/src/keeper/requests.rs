@@ -38,9 +38,15 @@ pub enum Effect {
 type Answer = Result<Packet, String>;
 
 impl Cloud {
-    pub fn new(identity: Identity, outer: OuterProc, open_files: OpenFiles) -> Result<Self, Failure> {
-        let namespace = |kind| outer.own_namespace(kind).map(Rc::new);
-        let namespaces = vec![namespace("user")?, namespace("mnt")?, namespace("pid")?];
+    /// `controllers_mount` is the mount namespace that controllers join; children live in our own.
+    pub fn new(
+        identity: Identity,
+        controllers_mount: OwnedFd,
+        outer: OuterProc,
+        open_files: OpenFiles,
+    ) -> Result<Self, Failure> {
+        let own = |kind| outer.own_namespace(kind).map(Rc::new);
+        let namespaces = vec![own("user")?, Rc::new(controllers_mount), own("pid")?, own("mnt")?];
         let spawner = Spawner::new(open_files).context("cannot prepare for children")?;
         let (children, held) = (Children::default(), Held::new()?);
         Ok(Self { children, held, identity, namespaces, outer, spawner, open_files, last_serial: 0 })

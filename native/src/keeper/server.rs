@@ -2,9 +2,7 @@
 
 use super::children::Reaped;
 use super::connection::Connection;
-use super::descriptors::OpenFiles;
-use super::outer::OuterProc;
-use super::protocol::{Identity, exited_event, refusal};
+use super::protocol::{exited_event, refusal};
 use super::requests::{Cloud, Effect};
 use crate::failure::{Context, Failure};
 use crate::seqpacket::{self, MAX_PACKET_BYTES, Received};
@@ -36,7 +34,7 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn new(listener: OwnedFd, identity: Identity, outer: OuterProc, limits: OpenFiles) -> Result<Self, Failure> {
+    pub fn new(listener: OwnedFd, cloud: Cloud) -> Result<Self, Failure> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("epoll")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&super::handled_signals(), flags).context("signalfd")?;
@@ -46,7 +44,7 @@ impl Server {
             epoll,
             signals,
             listener,
-            cloud: Cloud::new(identity, outer, limits)?,
+            cloud,
             connections: HashMap::new(),
             next_token: FIRST_FREE,
             buffer: vec![0; MAX_PACKET_BYTES],

@@ -6,6 +6,7 @@
 
 use super::descriptors::OpenFiles;
 use super::protocol::SpawnOrder;
+use crate::time::monotonic_ns;
 use nix::fcntl::OFlag;
 use std::ffi::CString;
 use std::fs::File;
@@ -145,13 +146,6 @@ fn check_target(target: RawFd, moves: &[(RawFd, RawFd)]) -> Result<(), String> {
         true => Err(format!("descriptor number {target} is given twice")),
         false => Ok(()),
     }
-}
-
-pub fn monotonic_ns() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: writes into `time`.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 /// A pipe whose reading end never blocks us and whose writing end blocks the child while we are busy.

@@ -49,7 +49,7 @@ def open_socket(directory: Path) -> socket.socket:
         connection.setblocking(False)
     except OSError as error:
         connection.close()
-        raise _gone(directory, error) from error
+        raise _gone(peer_of(directory), error) from error
     return connection
 
 
@@ -57,11 +57,15 @@ class Channel:
     """A connection whose reader always listens, so that an answer nobody waits for any more is taken off too.
 
     Must be made inside a running event loop.
+
+    Args:
+        connection: Connected and non-blocking; owned from now on.
+        peer: Who is on the other side, as in ``the keeper of /some/where``.
     """
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._socket = open_socket(directory)
+    def __init__(self, connection: socket.socket, peer: str) -> None:
+        self._peer = peer
+        self._socket = connection
         self._sending = asyncio.Lock()
         self._waiting: deque[asyncio.Future[Packet]] = deque()
         self._early: deque[Packet] = deque()
@@ -161,7 +165,7 @@ class Channel:
     def _end(self, error: OSError) -> None:
         if self._failure is not None:
             return
-        self._failure = _gone(self._directory, error)
+        self._failure = _gone(self._peer, error)
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
         self._socket.close()
@@ -177,8 +181,13 @@ def settle(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def _gone(directory: Path, error: OSError) -> KeeperGone:
-    return KeeperGone(f"the keeper of {directory} does not answer: {error}; start the cloud again", driver="keeper")
+def peer_of(directory: Path) -> str:
+    """Give how a keeper is called in sentences."""
+    return f"the keeper of {directory}"
+
+
+def _gone(peer: str, error: OSError) -> KeeperGone:
+    return KeeperGone(f"{peer} does not answer: {error}; start the cloud again", driver="keeper")
 
 
 def _close_all(descriptors: Sequence[int]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from wisp.drivers.keeper.channel import Channel, KeeperGone, Packet
+from wisp.drivers.keeper.channel import Channel, KeeperGone, Packet, open_socket, peer_of
 from wisp.drivers.keeper.namespaces import Namespaces
 from wisp.drivers.keeper.process import KeeperIdentity, wait_for_end
 from wisp.primitives.errors import PermanentDriverError
@@ -137,7 +137,7 @@ class KeeperClient:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._channel = Channel(directory)
+        self._channel = Channel(open_socket(directory), peer_of(directory))
 
     @classmethod
     async def connect(cls, directory: Path) -> "KeeperClient":
@@ -163,8 +163,9 @@ class KeeperClient:
     async def hello(self) -> tuple[KeeperIdentity, Namespaces]:
         """Give who the keeper is, and its namespaces; the caller closes them."""
         answer = await self._request(_packet("hello"))
-        user, mount, pid = answer.descriptors
-        return msgspec.json.decode(answer.body, type=KeeperIdentity), Namespaces(user=user, mount=mount, pid=pid)
+        user, mount, pid, inner_mount = answer.descriptors
+        namespaces = Namespaces(user=user, mount=mount, pid=pid, inner_mount=inner_mount)
+        return msgspec.json.decode(answer.body, type=KeeperIdentity), namespaces
 
     async def namespaces(self) -> Namespaces:
         """Give the cloud's user, mount and pid namespace; the caller closes them."""
@@ -227,7 +228,7 @@ class KeeperClient:
         again by itself, so the same end may be given twice.
         """
         while True:
-            channel = Channel(self._directory)
+            channel = Channel(open_socket(self._directory), peer_of(self._directory))
             try:
                 await _request(channel, _packet("watch"))
                 while True:

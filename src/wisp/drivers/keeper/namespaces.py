@@ -22,15 +22,23 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Namespaces:
-    """Descriptors of a cloud's namespaces, owned by whoever has this."""
+    """Descriptors of a cloud's namespaces, owned by whoever has this.
+
+    Attributes:
+        user: The user namespace.
+        mount: The mount namespace for controllers: ``/run`` is the cloud's, ``/proc`` shows the machine.
+        pid: The pid namespace.
+        inner_mount: The mount namespace of the cloud's processes: ``/proc`` shows the cloud.
+    """
 
     user: int
     mount: int
     pid: int
+    inner_mount: int
 
     def close(self) -> None:
-        """Close all three."""
-        for descriptor in (self.user, self.mount, self.pid):
+        """Close all of them."""
+        for descriptor in (self.user, self.mount, self.pid, self.inner_mount):
             os.close(descriptor)
 
 
@@ -62,6 +70,7 @@ def enter_cloud(namespaces: Namespaces, network_fd: int) -> None:
         PermanentDriverError: The kernel refused.
     """
     join_cloud(namespaces.user, namespaces.mount)
+    _setns(namespaces.inner_mount, _CLONE_NEWNS, "mount")
     _setns(network_fd, _CLONE_NEWNET, "network")
     _setns(namespaces.pid, _CLONE_NEWPID, "pid")
 

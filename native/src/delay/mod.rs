@@ -1,0 +1,174 @@
+//! Delay, jitter and loss of links, without netem.
+//!
+//! A rule sends what leaves an interface to an NFQUEUE (`-j NFQUEUE --queue-num N --queue-bypass`); this program lets
+//! the packets go on when their time has come. They stay in the kernel meanwhile. One process serves all links of a
+//! cloud; it is controlled over descriptor 3 (see `control`) and ends when nobody has the other side of that.
+//!
+//! A line keeps its network namespace alive: remove it before the namespace is to go. A segment that the sender has
+//! left to the interface to cut up (GSO) counts as one packet, also for loss.
+
+mod control;
+mod line;
+mod lines;
+mod queue;
+
+use crate::failure::{Context, Failure};
+use crate::seqpacket::{self, MAX_PACKET_BYTES, Received};
+use crate::time::monotonic_ns;
+use control::{Answer, Declared, Order, Refusal, Request};
+use lines::Lines;
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::stat::fstat;
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use serde::Serialize;
+use std::ffi::OsString;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+const CONTROL_DESCRIPTOR: i32 = 3;
+const CONTROL: u64 = 0;
+const TIMER: u64 = 1;
+
+/// Runs the delay lines until their controlling side is closed.
+pub fn run(mut arguments: impl Iterator<Item = OsString>) -> Result<(), Failure> {
+    if let Some(argument) = arguments.next() {
+        return Err(Failure::usage(format!("unknown option {argument:?}; this program has none")));
+    }
+    // SAFETY: inherited for this purpose; fstat refuses a number that is not open.
+    let control = unsafe { OwnedFd::from_raw_fd(CONTROL_DESCRIPTOR) };
+    fstat(&control).map_err(|_| Failure::usage("descriptor 3 must be a SOCK_SEQPACKET socket"))?;
+    crate::limits::raise_open_files()?;
+    ask_for_short_slices();
+    Server::new(control)?.run()
+}
+
+/// Asks the scheduler for short slices, which come sooner; kernels before 6.12 ignore it.
+fn ask_for_short_slices() {
+    #[repr(C)]
+    #[derive(Default)]
+    struct Attributes {
+        size: u32,
+        policy: u32,
+        flags: u64,
+        nice: i32,
+        priority: u32,
+        slice_ns: u64,
+        deadline: u64,
+        period: u64,
+    }
+    // SAFETY: plain system calls; the attributes outlive the second.
+    unsafe {
+        let nice = libc::getpriority(libc::PRIO_PROCESS, 0);
+        let size = size_of::<Attributes>() as u32;
+        let attributes = Attributes { size, nice, slice_ns: 100_000, ..Default::default() };
+        libc::syscall(libc::SYS_sched_setattr, 0, &attributes, 0);
+    }
+}
+
+struct Server {
+    epoll: Epoll,
+    control: OwnedFd,
+    timer: TimerFd,
+    armed_ns: Option<u64>,
+    lines: Lines,
+    buffer: Vec<u8>,
+}
+
+impl Server {
+    fn new(control: OwnedFd) -> Result<Self, Failure> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("epoll")?;
+        let flags = TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC;
+        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, flags).context("timerfd")?;
+        epoll.add(&control, EpollEvent::new(EpollFlags::EPOLLIN, CONTROL)).context("descriptor 3")?;
+        // Told once per expiration, so that nobody has to read it.
+        epoll.add(&timer, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, TIMER)).context("epoll")?;
+        let buffer = vec![0; MAX_PACKET_BYTES];
+        Ok(Self { epoll, control, timer, armed_ns: None, lines: Lines::new(TIMER)?, buffer })
+    }
+
+    fn run(&mut self) -> Result<(), Failure> {
+        let mut events = [EpollEvent::empty(); 64];
+        loop {
+            let count = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
+                Err(Errno::EINTR) => continue,
+                other => other.context("epoll")?,
+            };
+            for event in &events[..count] {
+                match event.data() {
+                    CONTROL if !self.obey() => return Ok(()),
+                    CONTROL => {}
+                    TIMER => self.armed_ns = None,
+                    token => self.lines.receive(token, monotonic_ns),
+                }
+            }
+            self.lines.release(monotonic_ns());
+            self.arm().context("timerfd")?;
+        }
+    }
+
+    /// Sets the timer to when something is due next.
+    fn arm(&mut self) -> nix::Result<()> {
+        let due_ns = self.lines.due_ns();
+        if due_ns == self.armed_ns {
+            return Ok(());
+        }
+        self.armed_ns = due_ns;
+        let Some(due_ns) = due_ns else { return self.timer.unset() };
+        let at = TimeSpec::from_duration(Duration::from_nanos(due_ns));
+        self.timer.set(Expiration::OneShot(at), TimerSetTimeFlags::TFD_TIMER_ABSTIME)
+    }
+
+    /// Does what one control packet asks; `false` when there will be no more.
+    fn obey(&mut self) -> bool {
+        let (bytes, descriptors) = match seqpacket::receive(self.control.as_fd(), &mut self.buffer) {
+            Ok(Received::Packet { bytes, descriptors }) => (bytes, descriptors),
+            Ok(Received::Closed) => return false,
+            Ok(Received::TooLarge) => {
+                self.refuse(0, "a packet or its descriptors do not fit".into());
+                return true;
+            }
+            Err(_) => return true,
+        };
+        match serde_json::from_slice::<Request>(&self.buffer[..bytes]) {
+            Err(why) => self.refuse(0, format!("not a request: {why}")),
+            Ok(Request { tag, order }) => self.perform(tag, order, &descriptors),
+        }
+        true
+    }
+
+    fn perform(&mut self, tag: u64, order: Order, descriptors: &[OwnedFd]) {
+        match order {
+            Order::Set { queues } => match queues.iter().try_for_each(|one| self.set(one, descriptors)) {
+                Ok(()) => self.answer(tag, &()),
+                Err(sentence) => self.refuse(tag, sentence),
+            },
+            Order::Remove { ids } => {
+                ids.iter().for_each(|id| self.lines.remove(id));
+                self.answer(tag, &());
+            }
+            Order::Stats { after } => self.answer(tag, &self.lines.stats(&after)),
+        }
+    }
+
+    fn set(&mut self, declared: &Declared, descriptors: &[OwnedFd]) -> Result<(), String> {
+        let missing = || format!("link direction {:?}: its descriptor was not passed", declared.id);
+        let netns = declared.netns.map(|index| descriptors.get(index).ok_or_else(missing)).transpose()?;
+        self.lines.set(declared, netns, &self.epoll)
+    }
+
+    fn answer(&self, tag: u64, body: &impl Serialize) {
+        self.send(&Answer { tag, ok: true, body });
+    }
+
+    fn refuse(&self, tag: u64, error: String) {
+        self.send(&Answer { tag, ok: false, body: Refusal { error } });
+    }
+
+    fn send(&self, answer: &impl Serialize) {
+        let bytes = serde_json::to_vec(answer).expect("these values have string keys and no foreign code");
+        // A controller that has gone, or does not read, has no use for the answer.
+        let _ = seqpacket::send(self.control.as_fd(), &bytes, &[]);
+    }
+}
