@@ -1,14 +1,4 @@
-"""Placeholders in commands and configuration.
-
-=====================  ===========================================================  ==============
-placeholder            stands for                                                   replaced by
-=====================  ===========================================================  ==============
-``${address.NAME}``    address of an instance or device                             planning
-``${host.NAME}``       host of an instance, or host that a device attaches to       planning
-``${secret.NAME}``     value of a secret                                            the driver
-``${here}``            folder of the description, absolute                          the codec
-``${python}``          the Python that runs Wisp on the machine of the instance     the driver
-=====================  ===========================================================  ==============
+"""Placeholders in commands and configuration; :data:`MEANINGS` lists them.
 
 >>> names("http://${address.web-1}/${here}")
 [('address', 'web-1'), ('here', '')]
@@ -21,6 +11,13 @@ _PLACEHOLDER = re.compile(r"\$\{([^}]*)\}")
 _UNCLOSED = re.compile(r"\$\{[^}]*$")
 NAMED = ("address", "host", "secret")
 BARE = ("here", "python")
+MEANINGS = {
+    "${address.NAME}": "address of an instance or device",
+    "${host.NAME}": "host that an instance runs on, or that a device attaches to",
+    "${secret.NAME}": "value of a secret, read when the instance starts; not in commands",
+    "${here}": "folder of the description, absolute",
+    "${python}": "the Python that runs Wisp, on the machine of the instance",
+}
 
 
 def names(text: str) -> list[tuple[str, str]]:

@@ -29,7 +29,8 @@ from wisp.primitives.errors import Problem
 
 NAME_LIMIT = 63
 TEXT_LIMIT = 4_096
-_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", re.ASCII)
+NAME_PATTERN = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
+_NAME = re.compile(NAME_PATTERN, re.ASCII)
 _WHOLE = re.compile(r"-?\d{1,18}", re.ASCII)
 _REAL = re.compile(r"-?\d{1,18}(\.\d{1,18})?", re.ASCII)
 _FLAGS = {"true": True, "false": False}
@@ -85,6 +86,8 @@ class Reader:
 
         ``stand_ins`` are taken for such things, after complaining, so that the rest can still be checked.
         """
+        if isinstance(node, Scalar) and node.is_null:
+            node = document.Mapping(node.line)
         if not isinstance(node, document.Mapping):
             self.complain(path, f"expected keys and values, found {_described(node)}", line=node.line)
             return INVALID

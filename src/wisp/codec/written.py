@@ -1,0 +1,228 @@
+"""A desired state as the YAML description that gives it: the inverse of :func:`wisp.codec.description.parse`."""
+
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from itertools import groupby
+from typing import Any
+
+import yaml
+
+from wisp.codec import endpoint
+from wisp.codec.units import CPU, DELAY, MEMORY, POWER, PRICE, RATE, RATIO, TIME, Quantity
+from wisp.model.description import (
+    AccessPoint,
+    DeclaredInstance,
+    DesiredState,
+    Device,
+    HealthCheck,
+    Host,
+    ImageSource,
+    Kind,
+    Link,
+    LinkShape,
+    PlacementConstraints,
+    SecretSource,
+    Site,
+    Vdu,
+    Vnfd,
+)
+from wisp.primitives.time import Duration
+
+Written = dict[str, Any]
+
+
+def render(desired: DesiredState) -> str:
+    """Give YAML that is read back as ``desired``, which :func:`~wisp.codec.description.parse` must have given.
+
+    Only what differs from the defaults is written; folders are absolute.
+    """
+    document = {
+        "cloud": desired.name,
+        "sites": {site.name: _site(site) for site in desired.sites},
+        "hosts": {host.name: _host(host) for host in desired.hosts},
+        "links": {link.name: _link(link) for link in desired.links},
+        "access_points": {point.name: _access_point(point) for point in desired.access_points},
+        "devices": {device.name: _device(device) for device in desired.devices},
+        "images": {image.name: _image(image) for image in desired.images},
+        "vnfds": {vnfd.name: {"vdus": {vdu.name: _vdu(vdu) for vdu in vnfd.vdus}} for vnfd in desired.vnfds},
+        "network_services": _network_services(desired),
+        "secrets": {secret.name: _secret(secret) for secret in desired.secrets},
+    }
+    used = {key: value for key, value in document.items() if value}
+    return yaml.safe_dump(used, sort_keys=False, allow_unicode=True, width=110)
+
+
+def _said(written: Mapping[str, Any]) -> Written:
+    """Leave out what says nothing."""
+    return {key: value for key, value in written.items() if value not in (None, "", {}, [])}
+
+
+def _unless(quantity: Quantity, value: int | None, default: int | None) -> str | None:
+    return None if value is None or value == default else quantity.render(value)
+
+
+def _site(site: Site) -> Written:
+    return _said({"latitude": _real(site.latitude), "longitude": _real(site.longitude), "zone": site.zone})
+
+
+def _real(value: float | None) -> str | None:
+    return None if value is None else format(Decimal(repr(value)), "f")
+
+
+def _host(host: Host) -> Written:
+    defaults = Host(name="", site="", cpu_millicores=1, memory_bytes=1)
+    power = {
+        "idle": _unless(POWER, host.power_idle_milliwatts, 0),
+        "peak": _unless(POWER, host.power_peak_milliwatts, 0),
+    }
+    return _said(
+        {
+            "site": host.site,
+            "world": None if host.world is defaults.world else str(host.world),
+            "cpu": CPU.render(host.cpu_millicores),
+            "memory": MEMORY.render(host.memory_bytes),
+            "kinds": None if host.kinds == tuple(Kind) else [str(kind) for kind in host.kinds],
+            "power": _said(power),
+            "price": _unless(PRICE, host.price_microunits_per_hour, 0),
+        }
+    )
+
+
+def _shape(shape: LinkShape) -> Written:
+    default = LinkShape()
+    queue = None if shape.queue_packets == default.queue_packets else shape.queue_packets
+    return _said(
+        {
+            "rate": _unless(RATE, shape.rate_bps, None),
+            "delay": _unless(DELAY, shape.delay_us, 0),
+            "jitter": _unless(DELAY, shape.jitter_us, 0),
+            "loss": _unless(RATIO, shape.loss_ppm, 0),
+            "queue": queue,
+        }
+    )
+
+
+def _shapes(first: LinkShape, second: LinkShape, names: tuple[str, str]) -> Written:
+    """Write one shape where both directions are alike, else both."""
+    if first == second:
+        return _shape(first)
+    return _said({names[0]: _shape(first), names[1]: _shape(second)})
+
+
+def _link(link: Link) -> Written:
+    return {"between": list(link.ends), **_shapes(link.forward, link.backward, ("forward", "backward"))}
+
+
+def _access_point(point: AccessPoint) -> Written:
+    technology = {} if point.technology == "ethernet" else {"technology": point.technology}
+    return {"host": point.host, **technology, **_shapes(point.up, point.down, ("up", "down"))}
+
+
+def _device(device: Device) -> Written:
+    written: Written = {"access_point": device.access_point}
+    if device.workload:
+        written["workload"] = _said(
+            {
+                "command": list(device.workload.command),
+                "environment": dict(device.workload.environment),
+                "paused": device.workload.paused or None,
+            }
+        )
+    if device.external:
+        instance, port = device.external.to
+        written["external"] = {
+            "listen": device.external.listen,
+            "to": f"{instance}:{port}",
+            "protocol": device.external.protocol,
+        }
+    return written
+
+
+def _image(image: ImageSource) -> Written:
+    return _said({"role": image.role, "content": image.content, "options": dict(image.options)})
+
+
+def _vdu(vdu: Vdu) -> Written:
+    default = Vdu(name="", kind=vdu.kind)
+    return _said(
+        {
+            "kind": str(vdu.kind),
+            "image": vdu.image,
+            "command": list(vdu.command),
+            "cpu": _unless(CPU, vdu.cpu_millicores, default.cpu_millicores),
+            "memory": _unless(MEMORY, vdu.memory_bytes, default.memory_bytes),
+            "config": dict(vdu.config),
+            "health": _health(vdu.health),
+            "boot_deadline": _time(vdu.boot_deadline, default.boot_deadline),
+        }
+    )
+
+
+def _health(health: HealthCheck) -> Written:
+    default = HealthCheck()
+    return _said(
+        {
+            "protocol": None if health.protocol is default.protocol else str(health.protocol),
+            "port": None if health.port == default.port else health.port,
+            "path": None if health.path == default.path else health.path,
+            "interval": _time(health.interval, default.interval),
+            "timeout": _time(health.timeout, default.timeout),
+            "failures": None if health.failures == default.failures else health.failures,
+        }
+    )
+
+
+def _time(duration: Duration, default: Duration) -> str | None:
+    return None if duration == default else TIME.render(duration.ns // 1_000)
+
+
+def _secret(secret: SecretSource) -> Written:
+    return _said({"file": secret.file, "environment": secret.environment})
+
+
+def _network_services(desired: DesiredState) -> Written:
+    vnfds = {vnfd.name: vnfd for vnfd in desired.vnfds}
+    services: Written = {}
+    for (service, vnf), group in groupby(desired.instances, key=lambda each: (each.network_service, each.vnf)):
+        instances = list(group)
+        vnfs = services.setdefault(service, {"vnfs": {}})["vnfs"]
+        vnfs[vnf] = _vnf(instances, vnfds[instances[0].vnfd])
+    return services
+
+
+def _vnf(instances: list[DeclaredInstance], vnfd: Vnfd) -> Written:
+    first = instances[0]
+    sites = list(dict.fromkeys(instance.site for instance in instances if instance.site is not None))
+    return _said(
+        {
+            "vnfd": vnfd.name,
+            "sites": sites,
+            "placement": _placement(first.constraints, with_sites=not sites),
+            "publish": [endpoint.render_published(port) for port in first.publish],
+            "egress": first.egress or None,
+            "config": _overrides(instances, vnfd),
+        }
+    )
+
+
+def _overrides(instances: Iterable[DeclaredInstance], vnfd: Vnfd) -> dict[str, str]:
+    """Give the configuration that the VNF adds to what its VDUs say, or says otherwise."""
+    base = {vdu.name: vdu.config for vdu in vnfd.vdus}
+    return {
+        key: value
+        for instance in instances
+        for key, value in instance.vdu.config.items()
+        if base[instance.vdu.name].get(key) != value
+    }
+
+
+def _placement(constraints: PlacementConstraints, *, with_sites: bool) -> Written:
+    return _said(
+        {
+            "sites": list(constraints.sites) if with_sites else None,
+            "hosts": list(constraints.hosts),
+            "affinity": list(constraints.affinity),
+            "anti_affinity": list(constraints.anti_affinity),
+            "latency": {bound.to: DELAY.render(bound.maximum_us) for bound in constraints.latency},
+        }
+    )
