@@ -6,6 +6,13 @@
 use super::line::{Counts, LATE_BOUNDS_US, Shape};
 use serde::{Deserialize, Serialize};
 
+/// The tag alone, for requests that make no sense otherwise.
+#[derive(Deserialize)]
+pub struct Tagged {
+    #[serde(default)]
+    pub tag: u64,
+}
+
 #[derive(Deserialize)]
 pub struct Request {
     #[serde(default)]
@@ -33,7 +40,7 @@ pub enum Order {
 #[derive(Deserialize)]
 pub struct Declared {
     pub id: String,
-    /// Which of the passed descriptors is the network namespace; needed when the line is new.
+    /// Which of the passed descriptors is the receiving network namespace; needed when the line is new.
     pub netns: Option<usize>,
     /// The NFQUEUE number in that namespace.
     pub queue: u16,

@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 
 /// A packet due within this time goes now [ns]: waking again for it would cost more than it is early.
-const EARLY_NS: u64 = 20_000;
+const EARLY_NS: u64 = 10_000;
+/// What the way from our word to the receiver's socket takes [ns]; the delay is declared from end to end.
+const ONWARD_NS: u64 = 25_000;
 /// Upper ends of the lateness classes [us]; one more class holds everything above.
 pub const LATE_BOUNDS_US: [u64; 7] = [50, 100, 200, 500, 1_000, 2_000, 5_000];
 
@@ -68,7 +70,7 @@ impl Line {
             self.counts.overflowed += 1;
             return Fate::Dropped;
         }
-        self.last_due_ns = self.last_due_ns.max(now_ns + self.wait_ns());
+        self.last_due_ns = self.last_due_ns.max((now_ns + self.wait_ns()).saturating_sub(ONWARD_NS));
         self.waiting.push_back((packet, self.last_due_ns));
         Fate::Waits
     }
@@ -142,10 +144,10 @@ mod tests {
         line.arrive(1, 0);
         line.arrive(2, 10_000);
         line.arrive(3, 500_000);
-        assert_eq!(line.due_ns(), Some(1_000_000));
+        assert_eq!(line.due_ns(), Some(1_000_000 - ONWARD_NS));
         assert_eq!(line.release(900_000), None);
-        assert_eq!(line.release(1_000_000), Some(2));
-        assert_eq!(line.due_ns(), Some(1_500_000));
+        assert_eq!(line.release(1_000_000 - ONWARD_NS), Some(2));
+        assert_eq!(line.due_ns(), Some(1_500_000 - ONWARD_NS));
         assert_eq!(line.release(2_700_000), Some(3));
         assert_eq!(line.counts.delayed, 3);
         assert_eq!(line.counts.late, [2, 0, 0, 0, 0, 1, 0, 0]);
@@ -180,9 +182,9 @@ mod tests {
         let mut line = Line::new(Shape { jitter_us: 400, limit_packets: 100_000, ..PLAIN });
         let mut waits = Vec::new();
         for packet in 0..1_000 {
-            let now_ns = u64::from(packet) * 10_000_000;
+            let now_ns = u64::from(packet + 1) * 10_000_000;
             line.arrive(packet, now_ns);
-            waits.push(line.due_ns().unwrap() - now_ns);
+            waits.push(line.due_ns().unwrap() + ONWARD_NS - now_ns);
             assert_eq!(line.release_all(), Some(packet));
         }
         assert!(waits.iter().all(|wait| (600_000..=1_400_000).contains(wait)));

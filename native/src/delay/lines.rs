@@ -2,8 +2,9 @@
 
 use super::control::{Declared, Row, Stats};
 use super::line::{Fate, LATE_BOUNDS_US, Line, Shape};
-use super::queue::{Buffers, Queue};
+use super::queue::{Arrival, Buffers, Queue};
 use crate::failure::{Context, Failure};
+use crate::time::{monotonic_ns, real_ns};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use nix::sys::stat::fstat;
@@ -16,6 +17,8 @@ const MAX_LINES: usize = 8_192;
 /// Rows of one answer, so that it fits a packet.
 const MAX_ROWS: usize = 300;
 const MAX_ID_BYTES: usize = 128;
+/// The longest that a packet may have waited for us to hear of it [ns].
+const MAX_AGE_NS: u64 = 200_000_000;
 /// Batches read from one queue before the others get their turn.
 const ROUNDS: usize = 8;
 /// Packets that have arrived and were not yet read count in the kernel only: room for them beside what waits.
@@ -138,21 +141,21 @@ impl Lines {
     }
 
     /// Takes what arrived on one queue.
-    pub fn receive(&mut self, token: u64, now_ns: impl Fn() -> u64) {
+    pub fn receive(&mut self, token: u64) {
         let Some(Fed { line, queue, .. }) = self.lines.get_mut(&token) else { return };
         let before = line.due_ns();
         for _ in 0..ROUNDS {
-            let arrived_ns = now_ns();
-            let more = queue.receive(&mut self.buffers, |packet| {
-                if line.arrive(packet, arrived_ns) == Fate::Dropped {
-                    queue.drop_packet(packet);
+            let read = ReadAt::now();
+            let more = queue.receive(&mut self.buffers, |arrival| {
+                if line.arrive(arrival.packet, read.arrived_ns(arrival)) == Fate::Dropped {
+                    queue.drop_packet(arrival.packet);
                 }
             });
             if !more {
                 break;
             }
         }
-        self.settle(token, before, now_ns());
+        self.settle(token, before, monotonic_ns());
     }
 
     /// Lets go on whatever is due.
@@ -178,6 +181,25 @@ impl Lines {
             before.map(|due_ns| self.due.remove(&(due_ns, token)));
             after.map(|due_ns| self.due.insert((due_ns, token)));
         }
+    }
+}
+
+/// The moment at which a queue was read, on both clocks.
+struct ReadAt {
+    monotonic_ns: u64,
+    real_ns: u64,
+}
+
+impl ReadAt {
+    fn now() -> Self {
+        Self { monotonic_ns: monotonic_ns(), real_ns: real_ns() }
+    }
+
+    /// When a packet arrived. However late we are to hear of it, it is not delayed for longer.
+    fn arrived_ns(&self, arrival: Arrival) -> u64 {
+        let age_ns = arrival.at_real_ns.map_or(0, |at_ns| self.real_ns.saturating_sub(at_ns));
+        // Older than this means that somebody has set the machine's clock.
+        if age_ns > MAX_AGE_NS { self.monotonic_ns } else { self.monotonic_ns - age_ns }
     }
 }
 

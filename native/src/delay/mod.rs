@@ -1,8 +1,13 @@
 //! Delay, jitter and loss of links, without netem.
 //!
-//! A rule sends what leaves an interface to an NFQUEUE (`-j NFQUEUE --queue-num N --queue-bypass`); this program lets
-//! the packets go on when their time has come. They stay in the kernel meanwhile. One process serves all links of a
-//! cloud; it is controlled over descriptor 3 (see `control`) and ends when nobody has the other side of that.
+//! A rule at the receiving end of a link (`mangle PREROUTING -i DEV -j NFQUEUE --queue-num N --queue-bypass`) hands
+//! packets over; this program lets them go on when their time has come. They stay in the kernel meanwhile. One
+//! process serves all links of a cloud; it is controlled over descriptor 3 (see `control`) and ends when nobody has
+//! the other side of that.
+//!
+//! Why at the receiving end: a packet waiting there no longer counts against its sender's socket, which would slow a
+//! local TCP sender down to two packets per round trip; and the kernel can say when it arrived, so that it does not
+//! matter how late we hear of it.
 //!
 //! A line keeps its network namespace alive: remove it before the namespace is to go. A segment that the sender has
 //! left to the interface to cut up (GSO) counts as one packet, also for loss.
@@ -15,10 +20,11 @@ mod queue;
 use crate::failure::{Context, Failure};
 use crate::seqpacket::{self, MAX_PACKET_BYTES, Received};
 use crate::time::monotonic_ns;
-use control::{Answer, Declared, Order, Refusal, Request};
+use control::{Answer, Declared, Order, Refusal, Request, Tagged};
 use lines::Lines;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
 use nix::sys::stat::fstat;
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
@@ -30,6 +36,8 @@ use std::time::Duration;
 const CONTROL_DESCRIPTOR: i32 = 3;
 const CONTROL: u64 = 0;
 const TIMER: u64 = 1;
+/// The most by which the timer is set early, and so the longest that one wake-up keeps a processor busy [ns].
+const MAX_LEAD_NS: u64 = 200_000;
 
 /// Runs the delay lines until their controlling side is closed.
 pub fn run(mut arguments: impl Iterator<Item = OsString>) -> Result<(), Failure> {
@@ -67,11 +75,23 @@ fn ask_for_short_slices() {
     }
 }
 
+/// Has the kernel note when packets arrive, in every namespace, while the given socket is open.
+fn stamp_arrivals() -> Result<OwnedFd, Failure> {
+    let any = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).context("socket")?;
+    setsockopt(&any, sockopt::ReceiveTimestamp, &true).context("SO_TIMESTAMP")?;
+    Ok(any)
+}
+
 struct Server {
     epoll: Epoll,
     control: OwnedFd,
     timer: TimerFd,
+    /// What the timer is set to.
     armed_ns: Option<u64>,
+    /// How late the timer has woken us lately [ns]; it is set that much early.
+    lead_ns: u64,
+    /// While it is open, the kernel notes when packets arrive.
+    _stamping: OwnedFd,
     lines: Lines,
     buffer: Vec<u8>,
 }
@@ -85,7 +105,16 @@ impl Server {
         // Told once per expiration, so that nobody has to read it.
         epoll.add(&timer, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, TIMER)).context("epoll")?;
         let buffer = vec![0; MAX_PACKET_BYTES];
-        Ok(Self { epoll, control, timer, armed_ns: None, lines: Lines::new(TIMER)?, buffer })
+        Ok(Self {
+            epoll,
+            control,
+            timer,
+            armed_ns: None,
+            lead_ns: 0,
+            _stamping: stamp_arrivals()?,
+            lines: Lines::new(TIMER)?,
+            buffer,
+        })
     }
 
     fn run(&mut self) -> Result<(), Failure> {
@@ -99,8 +128,8 @@ impl Server {
                 match event.data() {
                     CONTROL if !self.obey() => return Ok(()),
                     CONTROL => {}
-                    TIMER => self.armed_ns = None,
-                    token => self.lines.receive(token, monotonic_ns),
+                    TIMER => self.on_timer(),
+                    token => self.lines.receive(token),
                 }
             }
             self.lines.release(monotonic_ns());
@@ -108,9 +137,22 @@ impl Server {
         }
     }
 
-    /// Sets the timer to when something is due next.
+    /// Waits out what is left of the lead: a processor that slept wakes up late, and by how much varies.
+    fn on_timer(&mut self) {
+        let Some(armed_ns) = self.armed_ns.take() else { return };
+        let mut now_ns = monotonic_ns();
+        let late_ns = now_ns.saturating_sub(armed_ns).min(MAX_LEAD_NS);
+        self.lead_ns = self.lead_ns - self.lead_ns / 8 + late_ns / 8;
+        let Some(due_ns) = self.lines.due_ns() else { return };
+        while now_ns < due_ns && due_ns <= now_ns + MAX_LEAD_NS {
+            std::hint::spin_loop();
+            now_ns = monotonic_ns();
+        }
+    }
+
+    /// Sets the timer to shortly before something is due.
     fn arm(&mut self) -> nix::Result<()> {
-        let due_ns = self.lines.due_ns();
+        let due_ns = self.lines.due_ns().map(|due_ns| due_ns.saturating_sub(self.lead_ns));
         if due_ns == self.armed_ns {
             return Ok(());
         }
@@ -132,7 +174,10 @@ impl Server {
             Err(_) => return true,
         };
         match serde_json::from_slice::<Request>(&self.buffer[..bytes]) {
-            Err(why) => self.refuse(0, format!("not a request: {why}")),
+            Err(why) => {
+                let tagged = serde_json::from_slice::<Tagged>(&self.buffer[..bytes]);
+                self.refuse(tagged.map_or(0, |one| one.tag), format!("not a request: {why}"));
+            }
             Ok(Request { tag, order }) => self.perform(tag, order, &descriptors),
         }
         true

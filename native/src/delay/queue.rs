@@ -24,6 +24,7 @@ const FLAG_GSO: u32 = 1 << 2;
 
 const ATTRIBUTE_PACKET_HEADER: u16 = 1;
 const ATTRIBUTE_VERDICT: u16 = 2;
+const ATTRIBUTE_TIMESTAMP: u16 = 4;
 const DROP: u32 = 0;
 const ACCEPT: u32 = 1;
 
@@ -92,8 +93,8 @@ impl Queue {
         self.socket.as_fd()
     }
 
-    /// Hands the numbers of newly arrived packets to `each`; `false` when there are no more for now.
-    pub fn receive(&self, buffers: &mut Buffers, mut each: impl FnMut(u32)) -> bool {
+    /// Hands newly arrived packets to `each`; `false` when there are no more for now.
+    pub fn receive(&self, buffers: &mut Buffers, mut each: impl FnMut(Arrival)) -> bool {
         let count = buffers.fill(&self.socket);
         for index in 0..count {
             for_each_packet(buffers.message(index), &mut each);
@@ -206,8 +207,16 @@ impl Buffers {
     }
 }
 
-/// Calls `each` with the number of every packet told in one datagram.
-fn for_each_packet(mut datagram: &[u8], each: &mut impl FnMut(u32)) {
+/// A packet that the kernel holds for us.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Arrival {
+    pub packet: u32,
+    /// `CLOCK_REALTIME` when its interface took it [ns]; only packets that come in from an interface have it.
+    pub at_real_ns: Option<u64>,
+}
+
+/// Calls `each` with every packet told in one datagram.
+fn for_each_packet(mut datagram: &[u8], each: &mut impl FnMut(Arrival)) {
     while datagram.len() >= HEADER_BYTES {
         let length = u32::from_ne_bytes(datagram[..4].try_into().expect("four bytes")) as usize;
         if length < HEADER_BYTES || length > datagram.len() {
@@ -215,24 +224,36 @@ fn for_each_packet(mut datagram: &[u8], each: &mut impl FnMut(u32)) {
         }
         let kind = u16::from_ne_bytes(datagram[4..6].try_into().expect("two bytes"));
         if kind == MSG_PACKET
-            && let Some(packet) = packet_number(&datagram[HEADER_BYTES..length])
+            && let Some(arrival) = read_arrival(&datagram[HEADER_BYTES..length])
         {
-            each(packet);
+            each(arrival);
         }
         datagram = &datagram[length.next_multiple_of(4).min(datagram.len())..];
     }
 }
 
-fn packet_number(mut attributes: &[u8]) -> Option<u32> {
+fn read_arrival(mut attributes: &[u8]) -> Option<Arrival> {
+    let (mut packet, mut at_real_ns) = (None, None);
     while attributes.len() >= 8 {
         let length = usize::from(u16::from_ne_bytes([attributes[0], attributes[1]]));
         let kind = u16::from_ne_bytes([attributes[2], attributes[3]]);
-        if kind == ATTRIBUTE_PACKET_HEADER && length >= 8 {
-            return Some(u32::from_be_bytes(attributes[4..8].try_into().expect("four bytes")));
+        match (kind, attributes.get(4..length)) {
+            (ATTRIBUTE_PACKET_HEADER, Some(body)) => {
+                packet = body.first_chunk().map(|number| u32::from_be_bytes(*number))
+            }
+            (ATTRIBUTE_TIMESTAMP, Some(body)) => at_real_ns = read_time(body),
+            _ => {}
         }
-        attributes = attributes.get(length.max(4).next_multiple_of(4)..)?;
+        attributes = attributes.get(length.max(4).next_multiple_of(4)..).unwrap_or_default();
     }
-    None
+    packet.map(|packet| Arrival { packet, at_real_ns })
+}
+
+/// Seconds and microseconds, each of eight bytes.
+fn read_time(body: &[u8]) -> Option<u64> {
+    let (seconds, rest) = body.split_first_chunk()?;
+    let (seconds, micros) = (u64::from_be_bytes(*seconds), u64::from_be_bytes(*rest.first_chunk()?));
+    seconds.checked_mul(1_000_000_000)?.checked_add(micros.checked_mul(1_000)?)
 }
 
 #[cfg(test)]
@@ -241,7 +262,7 @@ mod tests {
 
     fn told(datagram: &[u8]) -> Vec<u32> {
         let mut packets = Vec::new();
-        for_each_packet(datagram, &mut |packet| packets.push(packet));
+        for_each_packet(datagram, &mut |arrival| packets.push(arrival.packet));
         packets
     }
 
@@ -258,6 +279,15 @@ mod tests {
     fn reads_packet_numbers() {
         assert_eq!(told(&packet(1234)), [1234]);
         assert_eq!(told(&[packet(1), packet(2)].concat()), [1, 2]);
+    }
+
+    #[test]
+    fn reads_the_time_of_arrival() {
+        let mut message = Message::new(MSG_PACKET, 0, 7);
+        message.attribute(ATTRIBUTE_TIMESTAMP, &[3u64.to_be_bytes(), 7u64.to_be_bytes()].concat());
+        message.attribute(ATTRIBUTE_PACKET_HEADER, &[0, 0, 0, 9, 8, 0, 4]);
+        let arrival = read_arrival(&message.bytes[HEADER_BYTES..message.length]);
+        assert_eq!(arrival, Some(Arrival { packet: 9, at_real_ns: Some(3_000_007_000) }));
     }
 
     #[test]

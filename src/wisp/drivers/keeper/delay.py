@@ -1,7 +1,8 @@
 """Delay, jitter and loss of links without netem: the client of ``wisp-native delay``.
 
-A rule in the sending namespace hands packets over (``mangle POSTROUTING -o DEV -j NFQUEUE --queue-num N
---queue-bypass``); the program lets them go on when their time has come.
+A rule in the receiving namespace hands packets over (``mangle PREROUTING -i DEV -j NFQUEUE --queue-num N
+--queue-bypass``); the program lets them go on when their time has come. A rule at the sender would work too, but
+packets that wait there count against the socket of a local sender, which slows TCP down to a crawl.
 """
 
 import asyncio
@@ -31,7 +32,7 @@ class DelayLine:
 
     Attributes:
         line_id: Its name, as ``h1>h2``.
-        netns: Descriptor of the network namespace that sends; ``None`` is enough for a line that exists.
+        netns: Descriptor of the receiving network namespace; ``None`` is enough for a line that exists.
         queue: NFQUEUE number in that namespace.
         delay_us: How long each packet waits [µs].
         jitter_us: Uniform on both sides of the delay [µs]; packets keep their order.
@@ -145,7 +146,7 @@ class DelayLines:
         async with self._asking:
             answer = (await self._channel.request(request)).body
             # An earlier controller may have been killed before it read the answers it had asked for.
-            while (status := msgspec.json.decode(answer, type=_Answer)).tag not in (tag, 0):
+            while (status := msgspec.json.decode(answer, type=_Answer)).tag != tag:
                 answer = (await self._channel.receive()).body
         if not status.ok:
             raise PermanentDriverError(status.error, driver="network", operation=f"delay {operation}")
