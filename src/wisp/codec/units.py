@@ -29,7 +29,7 @@ class Quantity:
 
     name: str
     stored: str
-    units: Mapping[str, Fraction]
+    units: Mapping[str, int]
     example: str
     minimum: int
     maximum: int
@@ -54,12 +54,9 @@ class Quantity:
 
     def render(self, value: int) -> str:
         """Give the shortest form that :meth:`parse` reads back as ``value``."""
-        exact = [(factor, unit) for unit, factor in self.units.items() if not value % factor]
-        if not exact or value == 0:
-            factor, unit = min((factor, unit) for unit, factor in self.units.items())
-        else:
-            factor, unit = max(exact)
-        return f"{_decimal(value / factor)}{unit}"
+        whole = [(factor, unit) for unit, factor in self.units.items() if value and value % factor == 0]
+        factor, unit = max(whole) if whole else min((factor, unit) for unit, factor in self.units.items())
+        return f"{_decimal(Fraction(value, factor))}{unit}"
 
     @property
     def pattern(self) -> str:
@@ -68,7 +65,7 @@ class Quantity:
         optional = "?" if "" in self.units else ""
         return rf"^\d+(\.\d+)?\s*({'|'.join(units)}){optional}$"
 
-    def _factor(self, unit: str, text: str) -> Fraction:
+    def _factor(self, unit: str, text: str) -> int:
         known = self.spelled.get(unit, unit)
         if known in self.units:
             return self.units[known]
@@ -93,7 +90,7 @@ def _decimal(value: Fraction) -> str:
 def _quantity(
     name: str,
     stored: str,
-    units: Mapping[str, int | Fraction],
+    units: Mapping[str, int],
     example: str,
     *,
     minimum: int = 0,
@@ -103,7 +100,7 @@ def _quantity(
     return Quantity(
         name=name,
         stored=stored,
-        units={unit: Fraction(factor) for unit, factor in units.items()},
+        units=units,
         example=example,
         minimum=minimum,
         maximum=maximum,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from wisp.codec.units import CPU, DELAY, MEMORY
 from wisp.model.description import DeclaredInstance, Host, LatencyBound
-from wisp.planning.problem import Group, PlacementProblem, Usage, kinds
+from wisp.planning.problem import Group, PlacementProblem, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,31 +14,41 @@ class Constraint:
 
     Attributes:
         text: As the author wrote it.
-        refuses: Gives why a host is refused, or an empty text.
-        is_fixed: Whether its answer never changes while placing.
+        holds: Whether a host satisfies it.
+        why_not: Gives the reason against a host that does not.
     """
 
     text: str
-    refuses: Callable[[Host], str]
-    is_fixed: bool = True
+    holds: Callable[[Host], bool]
+    why_not: Callable[[Host], str]
 
 
 def constraints(group: Group, problem: PlacementProblem, usage: Usage) -> tuple[Constraint, ...]:
-    """Give everything that a host of ``group`` must satisfy, the cheapest to check first."""
+    """Give everything that a host of ``group`` must satisfy."""
+    return (*fixed_constraints(group, problem), *changing_constraints(group, usage))
+
+
+def fixed_constraints(group: Group, problem: PlacementProblem) -> tuple[Constraint, ...]:
+    """Give the constraints whose answer never changes while placing, the cheapest to check first."""
     return (
-        *_given(group, problem),
-        Constraint(f"memory: {MEMORY.render(group.memory_bytes)}{_of(group)}", _memory(group, usage), False),
-        Constraint(f"cpu: {CPU.render(group.cpu_millicores)}{_of(group)}", _cpu(group, usage), False),
-        *_apart(group, usage),
+        *_up(problem),
+        *(each for member in group.members for each in _placement(member, len(group.members) > 1)),
+        _kinds(group),
+        *(_latency(bound, problem) for member in group.members for bound in member.constraints.latency),
     )
 
 
-def refusal(host: Host, all_of: Sequence[Constraint]) -> str:
-    """Give the first reason against ``host``, or an empty text when there is none."""
+def changing_constraints(group: Group, usage: Usage) -> tuple[Constraint, ...]:
+    """Give the constraints that depend on what is placed already."""
+    return (_memory(group, usage), _cpu(group, usage), *_apart(group, usage))
+
+
+def broken(host: Host, all_of: Sequence[Constraint]) -> Constraint | None:
+    """Give the first constraint that ``host`` does not satisfy, or ``None``."""
     for constraint in all_of:
-        if reason := constraint.refuses(host):
-            return reason
-    return ""
+        if not constraint.holds(host):
+            return constraint
+    return None
 
 
 def conflicting(hosts: Sequence[Host], all_of: Sequence[Constraint]) -> tuple[str, ...]:
@@ -49,97 +59,99 @@ def conflicting(hosts: Sequence[Host], all_of: Sequence[Constraint]) -> tuple[st
     kept = list(all_of)
     for constraint in all_of:
         without = [other for other in kept if other is not constraint]
-        if not any(not refusal(host, without) for host in hosts):
+        if all(broken(host, without) for host in hosts):
             kept = without
     return tuple(constraint.text for constraint in kept)
 
 
-def _of(group: Group) -> str:
-    if len(group.members) == 1:
-        return ""
-    return f" together for affinity: [{', '.join(member.name for member in group.members)}]"
-
-
-def _given(group: Group, problem: PlacementProblem) -> Iterator[Constraint]:
+def _up(problem: PlacementProblem) -> Iterator[Constraint]:
     if problem.down:
         yield Constraint(
-            f"hosts that are down: [{', '.join(sorted(problem.down))}]",
-            lambda host: "is down" if host.name in problem.down else "",
+            text=f"hosts that are down: [{', '.join(sorted(problem.down))}]",
+            holds=lambda host: host.name not in problem.down,
+            why_not=lambda _: "is down",
         )
-    for member in group.members:
-        yield from _placement(member, len(group.members) > 1)
-    wanted = kinds(group)
-    yield Constraint(
-        f"kind: {', '.join(sorted(wanted))}",
-        lambda host: f"does not run {', '.join(sorted(wanted - set(host.kinds)))}" if wanted - set(host.kinds) else "",
-    )
-    for member in group.members:
-        for bound in member.constraints.latency:
-            yield _latency(bound, problem)
 
 
 def _placement(member: DeclaredInstance, named: bool) -> Iterator[Constraint]:
     whose = f" of {member.name}" if named else ""
     sites, hosts = member.constraints.sites, member.constraints.hosts
     if sites:
-        allowed = frozenset(sites)
         yield Constraint(
-            f"sites: [{', '.join(sites)}]{whose}",
-            lambda host: "" if host.site in allowed else f"stands at {host.site}",
+            text=f"sites: [{', '.join(sites)}]{whose}",
+            holds=lambda host: host.site in sites,
+            why_not=lambda host: f"stands at {host.site}",
         )
     if hosts:
-        chosen = frozenset(hosts)
         yield Constraint(
-            f"hosts: [{', '.join(hosts)}]{whose}",
-            lambda host: "" if host.name in chosen else "is not one of the chosen hosts",
+            text=f"hosts: [{', '.join(hosts)}]{whose}",
+            holds=lambda host: host.name in hosts,
+            why_not=lambda _: "is not one of the chosen hosts",
         )
+
+
+def _kinds(group: Group) -> Constraint:
+    wanted = {member.vdu.kind for member in group.members}
+    return Constraint(
+        text=f"kind: {', '.join(sorted(wanted))}",
+        holds=lambda host: wanted <= set(host.kinds),
+        why_not=lambda host: f"does not run {', '.join(sorted(wanted - set(host.kinds)))}",
+    )
 
 
 def _latency(bound: LatencyBound, problem: PlacementProblem) -> Constraint:
     delays = problem.delays.to(bound.to)
 
-    def refuses(host: Host) -> str:
-        delay = delays.get(host.name)
-        if delay is None:
+    def why_not(host: Host) -> str:
+        if host.name not in delays:
             return f"has no path to {bound.to}"
-        if delay > bound.maximum_us:
-            return f"is {DELAY.render(delay)} from {bound.to}"
-        return ""
+        return f"is {DELAY.render(delays[host.name])} from {bound.to}"
 
-    return Constraint(f"latency: {{{bound.to}: {DELAY.render(bound.maximum_us)}}}", refuses)
+    return Constraint(
+        text=f"latency: {{{bound.to}: {DELAY.render(bound.maximum_us)}}}",
+        holds=lambda host: delays.get(host.name, bound.maximum_us + 1) <= bound.maximum_us,
+        why_not=why_not,
+    )
 
 
-def _memory(group: Group, usage: Usage) -> Callable[[Host], str]:
-    def refuses(host: Host) -> str:
+def _memory(group: Group, usage: Usage) -> Constraint:
+    def why_not(host: Host) -> str:
         free = usage.free(host.name).memory_bytes
-        if free >= group.memory_bytes:
-            return ""
-        return f"has {_size(free)} of {MEMORY.render(host.memory_bytes)} memory left"
+        return f"has {MEMORY.render(free)} of {MEMORY.render(host.memory_bytes)} memory left"
 
-    return refuses
+    return Constraint(
+        text=f"memory: {MEMORY.render(group.memory_bytes)}{_together(group)}",
+        holds=lambda host: usage.free(host.name).memory_bytes >= group.memory_bytes,
+        why_not=why_not,
+    )
 
 
-def _cpu(group: Group, usage: Usage) -> Callable[[Host], str]:
-    def refuses(host: Host) -> str:
+def _cpu(group: Group, usage: Usage) -> Constraint:
+    def why_not(host: Host) -> str:
         free = usage.free(host.name).cpu_millicores
-        if free >= group.cpu_millicores:
-            return ""
         return f"has {CPU.render(free)} of {CPU.render(host.cpu_millicores)} cores left"
 
-    return refuses
+    return Constraint(
+        text=f"cpu: {CPU.render(group.cpu_millicores)}{_together(group)}",
+        holds=lambda host: usage.free(host.name).cpu_millicores >= group.cpu_millicores,
+        why_not=why_not,
+    )
 
 
-def _size(memory_bytes: int) -> str:
-    return MEMORY.render(memory_bytes) if memory_bytes else "nothing"
+def _together(group: Group) -> str:
+    if len(group.members) == 1:
+        return ""
+    return f" together for affinity: [{', '.join(member.name for member in group.members)}]"
 
 
 def _apart(group: Group, usage: Usage) -> Iterator[Constraint]:
-    for other in sorted(group.apart):
-        where = usage.host_of.get(other)
-        if where is not None:
-            text = f"anti_affinity: {group.name} apart from {other}"
-            yield Constraint(text, _occupied(where, other), False)
+    for other in sorted(group.apart & usage.host_of.keys()):
+        yield _apart_from(other, usage.host_of[other], group)
 
 
-def _occupied(where: str, other: str) -> Callable[[Host], str]:
-    return lambda host: f"runs {other}" if host.name == where else ""
+def _apart_from(other: str, where: str, group: Group) -> Constraint:
+    return Constraint(
+        text=f"anti_affinity: {group.name} apart from {other}",
+        holds=lambda host: host.name != where,
+        why_not=lambda _: f"runs {other}",
+    )

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from wisp.model.description import DeclaredInstance, DesiredState, Host, Kind, LatencyBound
+from wisp.model.description import DeclaredInstance, DesiredState, Host
 from wisp.model.observation import ObservedState
 from wisp.model.peer import Peers
 from wisp.planning.routing import Topology
@@ -165,13 +165,3 @@ class Usage:
         free = self._free[host]
         self._free[host] = Room(free.cpu_millicores - group.cpu_millicores, free.memory_bytes - group.memory_bytes)
         self.host_of |= {member.name: host for member in group.members}
-
-
-def kinds(group: Group) -> frozenset[Kind]:
-    """Give the kinds that a host of the group must run."""
-    return frozenset(member.vdu.kind for member in group.members)
-
-
-def bounds(group: Group) -> tuple[LatencyBound, ...]:
-    """Give the latency bounds of all members."""
-    return tuple(bound for member in group.members for bound in member.constraints.latency)

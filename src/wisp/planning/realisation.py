@@ -40,6 +40,9 @@ class Realisation:
         self._access = {point.name: point for point in desired.access_points}
         self._devices = tuple(device for device in desired.devices if device.external is None)
         self._topology = Topology((host.name for host in desired.hosts), desired.links)
+        self._gateways = {host: addressing.gateway(index) for host, index in assignments.subnets.items()}
+        self._subnets = {host: str(addressing.subnet(index)) for host, index in assignments.subnets.items()}
+        self._transits = {link: addressing.transit(index) for link, index in assignments.links.items()}
 
     def network(self) -> Network:
         """Give every namespace, link, tap and route."""
@@ -77,7 +80,7 @@ class Realisation:
             yield self._leaf(_process(process.name), self._given.hosts[process.name])
 
     def _host_link(self, link: Link) -> VirtualLink:
-        first, second = addressing.transit(self._given.links[link.name])
+        first, second = self._transits[link.name]
         name = interface("link", link.name)
         return VirtualLink(
             name=f"link/{link.name}",
@@ -133,15 +136,23 @@ class Realisation:
     def _host_routes(self, source: str, attached: Mapping[str, list[str]]) -> Iterator[Route]:
         """Give the routes of one host to all others, and to the devices attached to them."""
         namespace, address = _host(source), self._gateway(source)
+        hops = {
+            link.name: (interface("link", link.name), self._far_end(link, source))
+            for link in self._topology.links_of(source)
+        }
         for target, hop in self._topology.first_hops(source).items():
-            name = interface("link", hop.link.name)
-            via = self._far_end(hop.link, source)
-            subnet = str(addressing.subnet(self._given.subnets[target]))
-            for destination in (subnet, *attached.get(target, ())):
-                yield Route(namespace=namespace, destination=destination, interface=name, via=via, source=address)
+            name, via = hops[hop.link.name]
+            for destination in (self._subnets[target], *attached.get(target, ())):
+                yield Route(
+                    namespace=namespace,
+                    destination=destination,
+                    interface=name,
+                    via=via,
+                    source=address,
+                )
 
     def _far_end(self, link: Link, near: str) -> str:
-        first, second = addressing.transit(self._given.links[link.name])
+        first, second = self._transits[link.name]
         return (second if link.ends[0] == near else first).removesuffix("/31")
 
     def _instance(self, instance: DeclaredInstance) -> InstanceSpec:
@@ -210,7 +221,7 @@ class Realisation:
         return self._access[device.access_point].host
 
     def _gateway(self, host: str) -> str:
-        return addressing.gateway(self._given.subnets[host])
+        return self._gateways[host]
 
     def _address(self, name: str) -> str:
         return self._given.addresses[name]

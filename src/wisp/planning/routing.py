@@ -54,6 +54,10 @@ class Topology:
                 into[hop.host].append(Hop(host, hop.delay_us, hop.link))
         return into
 
+    def links_of(self, host: str) -> tuple[Link, ...]:
+        """Give the links of a host."""
+        return tuple(hop.link for hop in self._out[self.index[host]])
+
     def first_hops(self, source: str) -> dict[str, Hop]:
         """Give for each host that can be reached from ``source`` the first hop of the quickest path there."""
         _, first = self._search(self.index[source], self._out)

@@ -14,12 +14,20 @@ from dataclasses import dataclass
 from wisp.codec.units import CPU, MEMORY
 from wisp.model.description import Host
 from wisp.model.plan import Conflict, Decision, Refusal
-from wisp.planning.feasibility import Constraint, conflicting, constraints, refusal
+from wisp.planning.feasibility import (
+    Constraint,
+    broken,
+    changing_constraints,
+    conflicting,
+    constraints,
+    fixed_constraints,
+)
 from wisp.planning.problem import Group, PlacementProblem, Usage
 from wisp.primitives.chance import Rng
 
 ROUNDS = 16
 REFUSALS_SHOWN = 20
+Refused = tuple[Host, Constraint]
 
 
 def place(
@@ -54,15 +62,10 @@ def _most_constrained_first(problem: PlacementProblem) -> list[_Candidate]:
 
 
 def _candidate(group: Group, problem: PlacementProblem) -> _Candidate:
-    fixed = [each for each in constraints(group, problem, Usage(())) if each.is_fixed]
-    possible, refused = [], []
-    for host in problem.hosts.values():
-        reason = refusal(host, fixed)
-        if reason:
-            refused.append((host.name, reason))
-        else:
-            possible.append(host)
-    return _Candidate(group, tuple(possible), _told(refused))
+    fixed = fixed_constraints(group, problem)
+    tried = [(host, broken(host, fixed)) for host in problem.hosts.values()]
+    refused = [(host, constraint) for host, constraint in tried if constraint]
+    return _Candidate(group, tuple(host for host, constraint in tried if not constraint), _told(refused))
 
 
 def _round(
@@ -74,8 +77,7 @@ def _round(
     conflicts: list[Conflict] = []
     stuck: list[_Candidate] = []
     for candidate in order:
-        changing = [each for each in constraints(candidate.group, problem, usage) if not each.is_fixed]
-        host, refused = _first_fit(candidate, changing)
+        host, refused = _first_fit(candidate, changing_constraints(candidate.group, usage))
         if host is None:
             stuck.append(candidate)
             conflicts.extend(_conflicts(candidate, refused, problem, usage))
@@ -85,19 +87,19 @@ def _round(
     return decisions, tuple(conflicts), stuck
 
 
-def _first_fit(candidate: _Candidate, changing: Sequence[Constraint]) -> tuple[Host | None, list[tuple[str, str]]]:
+def _first_fit(candidate: _Candidate, changing: Sequence[Constraint]) -> tuple[Host | None, list[Refused]]:
     """Give the first host that fits, the previous one first, and those refused on the way."""
-    refused: list[tuple[str, str]] = []
+    refused: list[Refused] = []
     previous = candidate.group.previous
     for host in sorted(candidate.hosts, key=lambda host: host.name != previous):
-        reason = refusal(host, changing)
-        if not reason:
+        constraint = broken(host, changing)
+        if constraint is None:
             return host, refused
-        refused.append((host.name, reason))
+        refused.append((host, constraint))
     return None, refused
 
 
-def _decisions(candidate: _Candidate, host: Host, refused: list[tuple[str, str]], usage: Usage) -> list[Decision]:
+def _decisions(candidate: _Candidate, host: Host, refused: list[Refused], usage: Usage) -> list[Decision]:
     free = usage.free(host.name)
     room = f"{MEMORY.render(free.memory_bytes)} and {CPU.render(free.cpu_millicores)} cores free before"
     if host.name == candidate.group.previous:
@@ -114,7 +116,7 @@ def _decisions(candidate: _Candidate, host: Host, refused: list[tuple[str, str]]
 
 
 def _conflicts(
-    candidate: _Candidate, refused: list[tuple[str, str]], problem: PlacementProblem, usage: Usage
+    candidate: _Candidate, refused: list[Refused], problem: PlacementProblem, usage: Usage
 ) -> list[Conflict]:
     reasons = conflicting(tuple(problem.hosts.values()), constraints(candidate.group, problem, usage))
     told = (*candidate.refused, *_told(refused))
@@ -124,9 +126,9 @@ def _conflicts(
     ]
 
 
-def _told(refused: Sequence[tuple[str, str]]) -> tuple[Refusal, ...]:
+def _told(refused: Sequence[Refused]) -> tuple[Refusal, ...]:
     """Give the first refusals, and how many more there are: a thousand lines explain nothing."""
-    shown = [Refusal(host=host, reason=reason) for host, reason in refused[:REFUSALS_SHOWN]]
+    shown = [Refusal(host=host.name, reason=constraint.why_not(host)) for host, constraint in refused[:REFUSALS_SHOWN]]
     more = len(refused) - REFUSALS_SHOWN
     if more > 0:
         shown.append(Refusal(host=f"{more} more hosts", reason="are refused likewise"))
