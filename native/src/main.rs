@@ -9,6 +9,7 @@ mod delay;
 mod failure;
 mod keeper;
 mod limits;
+mod relay;
 mod seqpacket;
 mod time;
 
@@ -17,6 +18,7 @@ use std::process::ExitCode;
 
 const HELP: &str = "usage: wisp-native keeper --dir DIR [--ready-fd N]
        wisp-native delay
+       wisp-native relay --listen-fd N --to ADDRESS:PORT [--udp]
        wisp-native --version";
 
 fn main() -> ExitCode {
@@ -35,6 +37,7 @@ fn run() -> Result<(), Failure> {
     match program.to_str() {
         Some("keeper") => keeper::run(arguments),
         Some("delay") => delay::run(arguments),
+        Some("relay") => relay::run(arguments),
         Some("--version") => {
             println!("wisp-native {}", env!("CARGO_PKG_VERSION"));
             Ok(())

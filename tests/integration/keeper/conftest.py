@@ -34,11 +34,22 @@ class Keeper:
                     return status
         raise AssertionError("the watch ended")
 
+    @staticmethod
+    def status_of(pid: int, name: str) -> int:
+        """Sum the numbers of all lines of ``/proc/PID/status`` that have ``name`` in them."""
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return sum(int(line.split()[1]) for line in lines if name in line)
+
     def log(self, child_id: str = "script") -> Path:
         return self.directory / f"{child_id}.log"
 
     def output(self, child_id: str = "script") -> str:
         return self.log(child_id).read_text()
+
+
+@pytest.fixture
+def binary() -> Path:
+    return BINARY
 
 
 StartKeeper = Callable[..., Awaitable[Keeper]]

@@ -9,14 +9,13 @@ from typing import Any
 import pytest
 
 LAB = Path(__file__).with_name("lab.py")
-BINARY = Path(__file__).parents[3] / "src" / "wisp" / "_artifacts" / "wisp-native"
 
 
 @pytest.fixture
-def lab(keeper):
+def lab(keeper, binary):
     async def run(task: str) -> Any:
         program = await asyncio.create_subprocess_exec(
-            sys.executable, LAB, keeper.directory, BINARY, task,
+            sys.executable, LAB, keeper.directory, binary, task,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         async with asyncio.timeout(60):

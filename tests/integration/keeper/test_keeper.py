@@ -13,7 +13,6 @@ from wisp.drivers.keeper.client import KeeperClient, KeeperGone, SpawnOrder
 from wisp.drivers.keeper.process import is_alive, living_keeper, read_identity, start_keeper
 from wisp.primitives.errors import MissingPrerequisite, PermanentDriverError
 
-BINARY = Path(__file__).parents[3] / "src" / "wisp" / "_artifacts" / "wisp-native"
 PROC, RUN = Path("/proc"), Path("/run")
 
 
@@ -212,9 +211,9 @@ async def test_two_clouds_do_not_meet(new_keeper):
     assert [child.state for child in await two.client.children()] == ["running"]
 
 
-async def test_a_second_keeper_is_refused(keeper):
+async def test_a_second_keeper_is_refused(keeper, binary):
     with pytest.raises(PermanentDriverError, match="another keeper already serves"):
-        await start_keeper(BINARY, keeper.directory)
+        await start_keeper(binary, keeper.directory)
     assert (await keeper.client.hello())[0] == keeper.identity
 
 
@@ -232,11 +231,11 @@ async def test_an_instance_may_not_speak_to_the_keeper(keeper):
     assert "may not speak to its keeper" in keeper.output()
 
 
-async def test_says_which_setting_forbids_namespaces(tmp_path):
+async def test_says_which_setting_forbids_namespaces(tmp_path, binary):
     # A user namespace in which making more is switched off stands for a machine that forbids them.
     script = 'echo 0 > /proc/sys/user/max_user_namespaces; exec "$0" "$@"'
     wrapper = tmp_path / "wisp-native"
-    wrapper.write_text(f"#!/bin/sh\nexec unshare -Ur sh -c '{script}' {BINARY} \"$@\"\n")
+    wrapper.write_text(f"#!/bin/sh\nexec unshare -Ur sh -c '{script}' {binary} \"$@\"\n")
     wrapper.chmod(0o755)
     with pytest.raises(MissingPrerequisite, match=r"user\.max_user_namespaces is 0") as caught:
         await start_keeper(wrapper, tmp_path / "cloud")
@@ -254,17 +253,12 @@ async def test_spawns_within_a_millisecond(keeper):
     assert statistics.median(took) < 0.005
 
 
-def status_of(pid: int, name: str) -> int:
-    lines = (PROC / str(pid) / "status").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if name in line)
-
-
 async def test_is_small_and_sleeps(keeper):
     for index in range(50):
         await keeper.client.spawn(SpawnOrder(child_id=f"c{index}", argv=("/bin/sleep", "100")))
     await asyncio.sleep(0.2)
-    before = status_of(keeper.identity.pid, "ctxt_switches")
+    before = keeper.status_of(keeper.identity.pid, "ctxt_switches")
     await asyncio.sleep(1)
-    assert status_of(keeper.identity.pid, "ctxt_switches") == before
-    resident = status_of(keeper.identity.pid, "VmRSS")
+    assert keeper.status_of(keeper.identity.pid, "ctxt_switches") == before
+    resident = keeper.status_of(keeper.identity.pid, "VmRSS")
     assert resident < 4096, f"{resident} KiB resident"
