@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from wisp.bench.figures import Number
+from wisp.bench.figures import Number, Report
 from wisp.primitives.errors import MissingPrerequisite
 
 
@@ -24,12 +25,20 @@ class Bar:
     high: Number
 
 
-def bars_of(cases: Mapping[str, Mapping[str, Number]]) -> list[Bar]:
-    """Give one bar per case out of its ``median``, ``min`` and ``p95``."""
+def bars_of(cases: Mapping[str, Mapping[str, Any]]) -> list[Bar]:
+    """Give one bar per case out of its ``median``, ``min`` and ``p95``; a case without measurements has none."""
     return [
         Bar(label=name, value=case["median"], low=case["min"], high=case["p95"])
         for name, case in cases.items()
+        if "median" in case
     ]
+
+
+def draw_report(report: Report, file: Path) -> None:
+    """Write the cases of a report as a PNG picture; see :func:`draw`."""
+    cases = report.raw["cases"]
+    unit = next(iter(cases.values()))["unit"]
+    draw(bars_of(cases), file, title=f"wisp bench {report.bench}", unit=unit)
 
 
 def draw(bars: Sequence[Bar], file: Path, *, title: str, unit: str) -> None:
