@@ -31,6 +31,7 @@ NAME_LIMIT = 63
 TEXT_LIMIT = 4_096
 NAME_PATTERN = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
 _NAME = re.compile(NAME_PATTERN, re.ASCII)
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _WHOLE = re.compile(r"-?\d{1,18}", re.ASCII)
 _REAL = re.compile(r"-?\d{1,18}(\.\d{1,18})?", re.ASCII)
 _FLAGS = {"true": True, "false": False}
@@ -223,8 +224,8 @@ def scalar(form: Form, text: str) -> tuple[Any, str, str]:
             return _number(float, _REAL, "number", text, low, high)
         case Name():
             return text, *(name_problem(text) or ("", ""))
-        case Text() | Template() if not text.isprintable() and not text.replace("\n", "").isprintable():
-            return None, "holds characters that cannot be printed", ""
+        case Text() | Template() if _CONTROL.search(text):
+            return None, "holds control characters", "only line breaks and tabs are allowed"
         case _:
             return text, "", ""
 
