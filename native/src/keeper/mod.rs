@@ -73,7 +73,7 @@ impl Home {
         let listener = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).context("socket")?;
         let address = UnixAddr::new(&self.path(SOCKET)).context("socket address")?;
         bind(listener.as_raw_fd(), &address).context(format!("cannot bind {SOCKET}"))?;
-        listen(&listener, Backlog::new(64).expect("a legal backlog")).context("listen")?;
+        listen(&listener, Backlog::new(256).expect("a legal backlog")).context("listen")?;
         Ok(listener)
     }
 

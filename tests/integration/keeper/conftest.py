@@ -1,9 +1,12 @@
 """A real keeper per test."""
 
 import asyncio
+import json
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +14,7 @@ import wisp
 from wisp.drivers.keeper.client import ChildStatus, KeeperClient, SpawnOrder
 from wisp.drivers.keeper.process import KeeperIdentity, kill_keeper, start_keeper
 
+LAB = Path(__file__).with_name("lab.py")
 BINARY = Path(wisp.__file__).parent / "_artifacts" / "wisp-native"
 
 
@@ -25,7 +29,8 @@ class Keeper:
         child_id = str(fields.pop("child_id", "script"))
         watch = self.client.watch()
         argv = ("/bin/sh", "-c", script)
-        order = SpawnOrder(child_id=child_id, argv=argv, log=self.log(child_id), **fields)  # type: ignore[arg-type]
+        fields.setdefault("log", self.log(child_id))
+        order = SpawnOrder(child_id=child_id, argv=argv, **fields)  # type: ignore[arg-type]
         await self.client.spawn(order)
         async with asyncio.timeout(20):
             async for status in watch:
@@ -74,3 +79,19 @@ async def new_keeper(tmp_path: Path) -> AsyncIterator[StartKeeper]:
 @pytest.fixture
 async def keeper(new_keeper: StartKeeper) -> Keeper:
     return await new_keeper()
+
+
+@pytest.fixture
+def lab(keeper, binary):
+    async def run(task: str) -> Any:
+        program = await asyncio.create_subprocess_exec(
+            sys.executable, LAB, keeper.directory, binary, task,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        async with asyncio.timeout(60):
+            output, errors = await program.communicate()
+        assert program.returncode == 0, errors.decode()
+        print(f"{task}: {output.decode()}")
+        return json.loads(output)
+
+    return run

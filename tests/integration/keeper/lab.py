@@ -8,6 +8,7 @@ import ctypes
 import json
 import os
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -16,7 +17,8 @@ from pathlib import Path
 
 from wisp.drivers.keeper.client import KeeperClient, SpawnOrder
 from wisp.drivers.keeper.delay import DelayLine, DelayLines
-from wisp.drivers.keeper.namespaces import in_network_namespace, join_cloud
+from wisp.drivers.keeper.namespaces import Namespaces, enter_cloud, in_network_namespace, join_cloud
+from wisp.drivers.keeper.process import living_keeper
 
 CLONE_NEWNET = 0x4000_0000
 PATH = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
@@ -251,6 +253,25 @@ async def lifecycle(lab: Lab) -> object:
     before = switches(child.pid)
     await asyncio.sleep(1)
     return {"freed": freed, "passed": passed, "left": left, "wakeups": switches(child.pid) - before}
+
+
+async def inside(lab: Lab) -> object:
+    """What a controller sees that has joined, and what a person's command sees inside."""
+    joined = {
+        "keeper_lives": living_keeper(lab.directory) is not None,
+        "sees_itself": Path("/proc/self/status").exists(),
+        "keeps_directory": str(Path.cwd()),
+    }
+    return {**joined, **entered(await lab.keeper.namespaces(), lab.left)}
+
+
+def entered(namespaces: Namespaces, network: int) -> dict[str, object]:
+    enter_cloud(namespaces, network)
+    script = "ls /proc | grep -c '^[0-9]'; ip -o addr show dev wire | grep -c 10.9.0.1; echo $$"
+    command = ("/bin/sh", "-c", script)
+    output = subprocess.run(command, check=True, capture_output=True, text=True, env=PATH).stdout
+    processes, addresses, pid = map(int, output.split())
+    return {"processes": processes, "addresses": addresses, "pid_is_inner": pid < 1000}
 
 
 def switches(pid: int) -> int:

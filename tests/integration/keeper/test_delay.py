@@ -1,31 +1,5 @@
 """The delay line on real packets: two namespaces, a veth pair, a rule, UDP and TCP."""
 
-import asyncio
-import json
-import sys
-from pathlib import Path
-from typing import Any
-
-import pytest
-
-LAB = Path(__file__).with_name("lab.py")
-
-
-@pytest.fixture
-def lab(keeper, binary):
-    async def run(task: str) -> Any:
-        program = await asyncio.create_subprocess_exec(
-            sys.executable, LAB, keeper.directory, binary, task,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        async with asyncio.timeout(60):
-            output, errors = await program.communicate()
-        assert program.returncode == 0, errors.decode()
-        print(f"{task}: {output.decode()}")
-        return json.loads(output)
-
-    return run
-
 
 async def test_round_trips_take_what_was_declared(lab):
     found = await lab("accuracy")

@@ -4,6 +4,7 @@ import array
 import asyncio
 import os
 import socket
+import struct
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from wisp.primitives.errors import PermanentDriverError
 
 MAX_PACKET_BYTES = 128 * 1024
 MAX_DESCRIPTORS = 253
-_CONNECT_TIMEOUT_SECONDS = 5.0
+_CONNECT_TIMEOUT_SECONDS = 5
 
 
 class KeeperGone(PermanentDriverError):
@@ -40,7 +41,8 @@ def open_socket(directory: Path) -> socket.socket:
     """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
-        connection.settimeout(_CONNECT_TIMEOUT_SECONDS)
+        # A time limit of the kernel's, which waits for a place in the keeper's queue; Python's own does not.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _CONNECT_TIMEOUT_SECONDS, 0))
         place = os.open(directory, os.O_PATH | os.O_DIRECTORY)
         try:
             connection.connect(f"/proc/self/fd/{place}/keeper.sock")
@@ -136,9 +138,7 @@ class Channel:
 
     def _on_readable(self) -> None:
         try:
-            body, descriptors, flags, _ = socket.recv_fds(
-                self._socket, MAX_PACKET_BYTES, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
-            )
+            body, descriptors, flags = self._receive()
         except BlockingIOError:
             return
         except OSError as error:
@@ -151,6 +151,16 @@ class Channel:
             self._end(ConnectionResetError("it closed the connection"))
         else:
             self._deliver(Packet(body, descriptors))
+
+    def _receive(self) -> tuple[bytes, list[int], int]:
+        def receive() -> tuple[bytes, list[int], int]:
+            flags = socket.MSG_CMSG_CLOEXEC
+            return socket.recv_fds(self._socket, MAX_PACKET_BYTES, MAX_DESCRIPTORS, flags)[:3]
+
+        try:
+            return receive()
+        except ConnectionResetError:
+            return receive()  # told once; what the peer said before it hung up comes after it
 
     def _deliver(self, packet: Packet) -> None:
         if not self._waiting:
