@@ -6,29 +6,24 @@ happens in namespaces of its own, so it is the same for root and for an ordinary
 
 import asyncio
 import shutil
-import sys
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from wisp.bench import boot_plan, boot_worker, container, linux_vm
-from wisp.bench.boot_plan import BootPlan, CaseResult, Container, Images, Linux, Message
+from wisp.bench.boot_plan import BootPlan, Container, Images, Linux
 from wisp.bench.boot_report import report
 from wisp.bench.figures import Report
 from wisp.bench.machine import find_command
 from wisp.bench.tap import PREFIX_LENGTH
+from wisp.bench.worker import OnProgress, run_worker
 from wisp.drivers.instance.kvm import Accelerator
 from wisp.model.view import Progress
-from wisp.primitives.errors import MissingPrerequisite, PermanentDriverError
+from wisp.primitives.errors import MissingPrerequisite
 
 RUNS, QUICK_RUNS = 20, 5
 CROWD = 20
 GUEST_MEMORY_BYTES = 32 << 20
-
-OnProgress = Callable[[Progress], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +62,7 @@ async def run_boot(setup: BootSetup, *, quick: bool, progress: OnProgress = lamb
     folder = Path(tempfile.mkdtemp(prefix="boot-", dir=setup.cache))
     try:
         plan, absent = await asyncio.to_thread(_prepare, setup, folder, QUICK_RUNS if quick else RUNS)
-        results = await _run_worker(plan, progress)
+        results = await run_worker(plan, progress)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return report(plan, results, absent)
@@ -83,7 +78,7 @@ def _prepare(setup: BootSetup, folder: Path, runs: int) -> tuple[BootPlan, dict[
         folder=folder,
         qemu=setup.qemu,
         accelerator=setup.accelerator,
-        images=_images(setup.artifacts),
+        images=find_images(setup.artifacts),
         server=setup.plain_server,
         container=_container(setup, folder, absent),
         linux=_linux(setup, absent),
@@ -93,7 +88,12 @@ def _prepare(setup: BootSetup, folder: Path, runs: int) -> tuple[BootPlan, dict[
     return plan, absent
 
 
-def _images(artifacts: Path) -> Images:
+def find_images(artifacts: Path) -> Images:
+    """Give the guest images of this installation.
+
+    Raises:
+        MissingPrerequisite: One of them is not built.
+    """
     images = Images(
         floor=artifacts / "floor.microvm.elf",
         microvm=artifacts / "web.microvm.elf",
@@ -126,54 +126,3 @@ def _linux(setup: BootSetup, absent: dict[str, str]) -> Linux | None:
         absent[boot_plan.LINUX] = str(missing)
         return None
     return Linux(kernel=found.kernel, initrd=found.initrd)
-
-
-async def _run_worker(plan: BootPlan, progress: OnProgress) -> dict[str, CaseResult]:
-    worker = await asyncio.create_subprocess_exec(
-        "unshare", "--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
-        sys.executable, "-m", boot_worker.__name__,
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        complaints = asyncio.create_task(_read_all(worker.stderr))
-        results = await _converse(worker, plan, progress)
-        if results is None:
-            await worker.wait()
-            raise _worker_failed((await complaints).decode(errors="replace"))
-        await complaints
-        return results
-    finally:
-        if worker.returncode is None:
-            # unshare ignores milder signals; its first process, and with it all others, ends with it.
-            worker.kill()
-            await worker.wait()
-
-
-async def _read_all(stream: asyncio.StreamReader | None) -> bytes:
-    return b"" if stream is None else await stream.read()
-
-
-async def _converse(
-    worker: asyncio.subprocess.Process, plan: BootPlan, progress: OnProgress
-) -> dict[str, CaseResult] | None:
-    """Hand over the plan, pass on the progress, and give the results; ``None`` when there are none."""
-    if worker.stdin is None or worker.stdout is None:
-        raise ValueError("the worker needs pipes")
-    worker.stdin.write(boot_plan.encode_plan(plan))
-    worker.stdin.close()
-    async for line in worker.stdout:
-        message = msgspec.json.decode(line, type=Message)
-        if message.results is not None:
-            return message.results
-        progress(Progress(phase=message.phase, done=message.done, total=message.total))
-    return None
-
-
-def _worker_failed(complaints: str) -> PermanentDriverError:
-    last = (complaints.strip().splitlines() or ["it said nothing"])[-1]
-    if last.startswith("unshare:"):
-        return MissingPrerequisite(
-            f"the benchmark could not make its own namespaces: {last}",
-            remedy="run `wisp doctor`: it says which setting of this kernel forbids them",
-        )
-    return PermanentDriverError(f"the benchmark's worker ended without results: {last}\n{complaints}")

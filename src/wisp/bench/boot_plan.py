@@ -76,6 +76,7 @@ class CaseResult(msgspec.Struct, kw_only=True):
         elapsed_ms: One per round, in order [ms].
         pss_bytes: One per round that leaves something to look at [byte].
         crowd_pss_bytes: One per instance of the crowd [byte]; empty where no crowd was made.
+        crowd_ms: From the crowd's first spawn until all of it has answered [ms].
         retries: Starts that stayed silent until the deadline and were tried once more.
         failure: Why the case was given up; empty when it was not.
     """
@@ -83,6 +84,7 @@ class CaseResult(msgspec.Struct, kw_only=True):
     elapsed_ms: list[float] = []
     pss_bytes: list[int] = []
     crowd_pss_bytes: list[int] = []
+    crowd_ms: float | None = None
     retries: int = 0
     failure: str = ""
 

@@ -99,6 +99,7 @@ def _raw_case(plan: BootPlan, name: str, result: CaseResult) -> dict[str, Any]:
         "samples_ms": times,
         "pss_bytes": statistics.median(result.pss_bytes) if result.pss_bytes else None,
         "crowd_pss_bytes": result.crowd_pss_bytes,
+        "crowd_ms": result.crowd_ms,
         "image_bytes": _image_bytes(plan, name),
         "retries": result.retries,
         "failure": result.failure,

@@ -32,6 +32,7 @@ LINUX_DEADLINE_S = 10.0
 HTTP_PORT = 80
 
 Case = Callable[[], AbstractContextManager[Launch]]
+CrowdCase = Callable[[int], AbstractContextManager[Launch]]
 
 
 class Cases:
@@ -188,18 +189,20 @@ class Rounds:
             return timed(launch)
 
 
-def crowd_pss_bytes(case: Callable[[int], AbstractContextManager[Launch]], count: int) -> list[int]:
-    """Give the memory of each of ``count`` instances alive at once, all having answered [byte].
+def start_crowd(case: CrowdCase, count: int) -> tuple[float, list[int]]:
+    """Start ``count`` instances at once.
+
+    Returns:
+        From the first spawn until all have answered [ms], and the memory of each while all are alive [byte].
 
     Raises:
         Silent: One of them did not answer.
     """
     with ExitStack() as stack:
-        launches = (stack.enter_context(case(index)) for index in range(count))
+        launches = [stack.enter_context(case(index)) for index in range(count)]
         servers = [stack.enter_context(Started(launch)) for launch in launches]
-        for server in servers:
-            server.answered_ns()
-        return [server.pss_bytes() for server in servers]
+        answered_ns = max(server.answered_ns() for server in servers)
+        return (answered_ns - servers[0].started_ns) / 1e6, [server.pss_bytes() for server in servers]
 
 
 def measure(plan: BootPlan, tell: Callable[[Message], None]) -> dict[str, CaseResult]:
@@ -216,13 +219,13 @@ def measure(plan: BootPlan, tell: Callable[[Message], None]) -> dict[str, CaseRe
     return rounds.results
 
 
-def _add_crowd(result: CaseResult, case: Callable[[int], AbstractContextManager[Launch]], count: int) -> None:
+def _add_crowd(result: CaseResult, case: CrowdCase, count: int) -> None:
     try:
-        result.crowd_pss_bytes = crowd_pss_bytes(case, count)
+        result.crowd_ms, result.crowd_pss_bytes = start_crowd(case, count)
     except Silent:
         result.retries += 1
         with suppress(Silent):
-            result.crowd_pss_bytes = crowd_pss_bytes(case, count)
+            result.crowd_ms, result.crowd_pss_bytes = start_crowd(case, count)
 
 
 def main() -> NoReturn:
