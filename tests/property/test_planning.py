@@ -1,0 +1,149 @@
+"""Plans: whatever is declared, a plan keeps every constraint and its network carries packets."""
+
+from collections import Counter
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv4Network
+from random import Random
+
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from tests.property.clouds import clouds
+from wisp.codec import stored
+from wisp.model.description import DesiredState
+from wisp.model.network import Route
+from wisp.model.observation import ObservedState
+from wisp.model.peer import Peers
+from wisp.model.plan import Infeasible, Plan
+from wisp.planning import plan
+from wisp.planning.problem import Delays
+from wisp.planning.routing import Topology
+
+NOTHING = ObservedState()
+
+
+def planned(desired: DesiredState, observed: ObservedState = NOTHING) -> Plan:
+    made = plan(desired, observed, rng=Random(0))
+    assume(isinstance(made, Plan))
+    assert isinstance(made, Plan)
+    return made
+
+
+@given(clouds())
+def test_capacity_is_never_exceeded(desired):
+    hosts = planned(desired).assignments.hosts
+    cpu, memory = Counter(), Counter()
+    for instance in desired.instances:
+        cpu[hosts[instance.name]] += instance.vdu.cpu_millicores
+        memory[hosts[instance.name]] += instance.vdu.memory_bytes
+    for host in desired.hosts:
+        assert cpu[host.name] <= host.cpu_millicores
+        assert memory[host.name] <= host.memory_bytes
+
+
+@given(clouds())
+def test_constraints_are_kept(desired):
+    placement = planned(desired).assignments.hosts
+    hosts = {host.name: host for host in desired.hosts}
+    peers, delays = Peers(desired.instances), Delays(desired)
+    for instance in desired.instances:
+        host, constraints = hosts[placement[instance.name]], instance.constraints
+        assert instance.vdu.kind in host.kinds
+        assert host.site in (constraints.sites or (host.site,))
+        assert host.name in (constraints.hosts or (host.name,))
+        for word in constraints.affinity:
+            assert all(placement[other] == host.name for other in peers.named(instance, word))
+        for word in constraints.anti_affinity:
+            assert all(placement[other] != host.name for other in peers.named(instance, word))
+        for bound in constraints.latency:
+            assert delays.to(bound.to)[host.name] <= bound.maximum_us
+
+
+@given(clouds())
+def test_an_infeasible_description_names_what_conflicts(desired):
+    made = plan(desired, ObservedState(), rng=Random(0))
+    assume(isinstance(made, Infeasible))
+    for conflict in made.conflicts:
+        assert conflict.constraints
+        assert {refusal.host for refusal in conflict.refused} == {host.name for host in desired.hosts}
+        assert all(refusal.reason for refusal in conflict.refused)
+
+
+@given(clouds(), clouds())
+def test_planning_again_changes_nothing_and_what_fits_stays(desired, other):
+    first = planned(desired)
+    again = planned(desired, ObservedState(assignments=first.assignments))
+    assert again.assignments == first.assignments
+    assert again.network == first.network
+    assert again.instances == first.instances
+    between = planned(other, ObservedState(assignments=first.assignments))
+    for host in first.assignments.subnets.keys() & between.assignments.subnets.keys():
+        assert between.assignments.subnets[host] == first.assignments.subnets[host]
+
+
+@given(clouds(), st.data())
+def test_hosts_that_are_down_are_not_used(desired, data):
+    down = frozenset(data.draw(st.sets(st.sampled_from([host.name for host in desired.hosts]))))
+    hosts = planned(desired, ObservedState(hosts_down=down)).assignments.hosts
+    assert not down & set(hosts.values())
+
+
+@given(clouds())
+def test_addresses_are_unique_and_in_their_hosts_subnet(desired):
+    made = planned(desired)
+    gateways = [each.address for each in made.network.namespaces if each.forwards]
+    addresses = [*made.assignments.addresses.values(), *(str(gateway).removesuffix("/32") for gateway in gateways)]
+    assert len(set(addresses)) == len(addresses)
+    for spec in made.instances:
+        if spec.address:
+            subnet = IPv4Network(f"{spec.gateway}/20", strict=False)
+            assert IPv4Address(spec.address) in subnet
+
+
+@given(clouds())
+def test_names_of_interfaces_fit_and_are_unique_in_a_namespace(desired):
+    network = planned(desired).network
+    ends = [(end.namespace, end.interface) for link in network.links for end in (link.a, link.b)]
+    places = ends + [(tap.namespace, tap.interface) for tap in network.taps]
+    assert len(set(places)) == len(places)
+    assert all(len(interface) <= 15 for _, interface in places)
+
+
+@given(clouds())
+def test_a_plan_is_stored_and_read_back(desired):
+    made = planned(desired)
+    assert stored.decode(stored.encode(made), Plan) == made
+
+
+@given(clouds())
+def test_following_the_routes_arrives_over_a_quickest_path(desired):
+    made = planned(desired)
+    routes = {(route.namespace, route.destination): route for route in made.network.routes}
+    topology = Topology((host.name for host in desired.hosts), desired.links)
+    for source in desired.hosts:
+        quickest = topology.delays_from(source.name)
+        for target in desired.hosts:
+            walked = _walk(source.name, target.name, routes, made)
+            assert walked == quickest.get(target.name)
+
+
+def _subnet(index: int) -> str:
+    return str(IPv4Network((int(IPv4Address("10.0.0.0")) + index * 4096, 20)))
+
+
+def _walk(source: str, target: str, routes: Mapping[tuple[str, str], Route], made: Plan) -> int | None:
+    """Walk from router to router; give the delay [µs] until the target, or None where no route leads there."""
+    ends = {(end.namespace, end.interface): link for link in made.network.links for end in (link.a, link.b)}
+    destination = _subnet(made.assignments.subnets[target])
+    here, delay, steps = f"host/{source}", 0, 0
+    while here != f"host/{target}":
+        route = routes.get((here, destination))
+        if route is None:
+            assert steps == 0, "a route leads to where none goes on"
+            return None
+        link = ends[here, route.interface]
+        far, shape = (link.b, link.a_to_b) if link.a.namespace == here else (link.a, link.b_to_a)
+        assert str(far.address).removesuffix("/31") == route.via
+        here, delay, steps = far.namespace, delay + shape.delay_us, steps + 1
+        assert steps <= len(made.network.namespaces), "the routes run in a circle"
+    return delay

@@ -1,0 +1,113 @@
+"""Reconciling settles from anywhere, repeats to nothing, and orders what the kernel would accept."""
+
+from dataclasses import replace
+from random import Random
+
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from tests.property.clouds import clouds
+from tests.property.test_planning import planned
+from tests.property.world import World, observed_instance
+from wisp.model.action import ShapeLink
+from wisp.model.description import LinkShape
+from wisp.model.instance import InstanceState
+from wisp.model.observation import ObservedState
+from wisp.model.plan import Plan
+from wisp.primitives.time import Duration
+from wisp.reconcile import reconcile, wake_at
+
+ROUNDS = 8
+LONG = Duration.of_seconds(60)
+
+
+def settle(world: World, plan: Plan) -> None:
+    """Reconcile until nothing is left to do."""
+    for _ in range(ROUNDS):
+        actions = reconcile(plan, world.observed(), now=world.now)
+        world.apply(actions)
+        world.answer()
+        due = wake_at(plan, world.observed(), now=world.now)
+        if not actions and due is None:
+            return
+        if due is not None:
+            assert due > world.now
+            world.now = due
+    raise AssertionError(f"not settled after {ROUNDS} rounds: {reconcile(plan, world.observed(), now=world.now)}")
+
+
+def assert_agrees(world: World, plan: Plan) -> None:
+    seen = world.observed()
+    assert reconcile(plan, seen, now=world.now) == ()
+    assert seen.network == plan.network
+    assert set(seen.instances) == {spec.name for spec in plan.instances}
+    for spec in plan.instances:
+        assert seen.instances[spec.name].state is InstanceState.READY
+        assert seen.instances[spec.name].spec_digest == spec.digest
+
+
+@given(clouds())
+def test_from_nothing_it_settles_and_repeats_to_nothing(desired):
+    plan, world = planned(desired), World()
+    settle(world, plan)
+    assert_agrees(world, plan)
+    world.advance(LONG)
+    assert reconcile(plan, world.observed(), now=world.now) == ()
+
+
+@given(clouds(), clouds())
+def test_from_one_plan_to_another_and_to_nothing(first, second):
+    world = World()
+    before = planned(first)
+    settle(world, before)
+    after = planned(second, ObservedState(assignments=before.assignments))
+    settle(world, after)
+    assert_agrees(world, after)
+    settle(world, Plan())
+    assert_agrees(world, Plan())
+
+
+@given(clouds(), clouds(), st.randoms(use_true_random=False))
+def test_from_any_world_it_settles(desired, other, chance):
+    plan, world = planned(desired), World()
+    settle(world, planned(other) if chance.random() < 0.5 else plan)
+    damage(world, chance, plan)
+    settle(world, plan)
+    assert_agrees(world, plan)
+
+
+@given(clouds(), st.data())
+def test_a_link_that_changes_shape_disturbs_nothing_else(desired, data):
+    plan, world = planned(desired), World()
+    settle(world, plan)
+    assume(plan.network.links)
+    old = data.draw(st.sampled_from(sorted(plan.network.links, key=lambda link: link.name)))
+    new = replace(old, a_to_b=LinkShape(rate_bps=99_999))
+    network = replace(plan.network, links=plan.network.links - {old} | {new})
+    changed = replace(plan, network=network)
+    assert reconcile(changed, world.observed(), now=world.now) == (ShapeLink(link=new),)
+
+
+def damage(world: World, chance: Random, plan: Plan) -> None:
+    """Take away and change some of everything."""
+    for name in list(world.namespaces):
+        if chance.random() < 0.1:
+            world.remove_namespace(name)
+    for name in list(world.links):
+        if chance.random() < 0.2:
+            world.remove_link(name)
+    for name in list(world.taps):
+        if chance.random() < 0.2:
+            world.remove_tap(name)
+    for key in list(world.routes):
+        if chance.random() < 0.2:
+            del world.routes[key]
+    for spec in plan.instances:
+        if chance.random() < 0.5:
+            state = chance.choice(list(InstanceState))
+            failures = chance.choice([0, 1, 2, 7, 1000])
+            world.instances[spec.name] = observed_instance(spec, state, now=world.now, failures=failures)
+    for name in list(world.instances):
+        if chance.random() < 0.2:
+            del world.instances[name]
+    world.advance(chance.choice([Duration(0), Duration.of_ms(50), Duration.of_seconds(20)]))
