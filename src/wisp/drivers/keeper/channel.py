@@ -153,14 +153,10 @@ class Channel:
             self._deliver(Packet(body, descriptors))
 
     def _receive(self) -> tuple[bytes, list[int], int]:
-        def receive() -> tuple[bytes, list[int], int]:
-            flags = socket.MSG_CMSG_CLOEXEC
-            return socket.recv_fds(self._socket, MAX_PACKET_BYTES, MAX_DESCRIPTORS, flags)[:3]
-
         try:
-            return receive()
+            return _receive(self._socket)
         except ConnectionResetError:
-            return receive()  # told once; what the peer said before it hung up comes after it
+            return _receive(self._socket)  # told once; what the peer said before it hung up comes after it
 
     def _deliver(self, packet: Packet) -> None:
         if not self._waiting:
@@ -198,6 +194,17 @@ def peer_of(directory: Path) -> str:
 
 def _gone(peer: str, error: OSError) -> KeeperGone:
     return KeeperGone(f"{peer} does not answer: {error}; start the cloud again", driver="keeper")
+
+
+def _receive(connection: socket.socket) -> tuple[bytes, list[int], int]:
+    """Give one packet, its descriptors, and the flags of ``recvmsg``; ``socket.recv_fds`` would ignore ours."""
+    descriptors = array.array("i")
+    room = socket.CMSG_LEN(MAX_DESCRIPTORS * descriptors.itemsize)
+    body, control, flags, _ = connection.recvmsg(MAX_PACKET_BYTES, room, socket.MSG_CMSG_CLOEXEC)
+    for level, kind, data in control:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
+    return body, list(descriptors), flags
 
 
 def _close_all(descriptors: Sequence[int]) -> None:
