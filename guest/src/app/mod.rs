@@ -1,0 +1,23 @@
+//! The roles, and the protocols they speak.
+
+pub mod aggregator;
+pub mod coap;
+pub mod http;
+pub mod measurement;
+
+pub mod web;
+
+#[cfg(any(feature = "microvm", feature = "spt"))]
+pub mod server;
+
+use smoltcp::iface::SocketSet;
+use smoltcp::time::Instant;
+
+/// A role: polled after every turn of the network.
+pub trait App {
+    /// Moves on whatever can be moved on; says whether anything changed.
+    fn poll(&mut self, sockets: &mut SocketSet<'static>, now: Instant) -> bool;
+
+    /// When to be polled at the latest, whatever arrives.
+    fn poll_at(&self, now: Instant) -> Option<Instant>;
+}

@@ -1,0 +1,88 @@
+//! The image `aggregator`.
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+use alloc::vec;
+use smoltcp::iface::{SocketHandle, SocketSet};
+use smoltcp::socket::udp;
+use smoltcp::time::Instant;
+use smoltcp::wire::IpEndpoint;
+use wisp_guest::app::App;
+use wisp_guest::app::aggregator::Aggregator;
+use wisp_guest::app::coap::{self, Exchanges, Malformed};
+use wisp_guest::app::server::Server;
+use wisp_guest::config::{Config, ConfigError};
+use wisp_guest::content::Archive;
+
+wisp_guest::image!(make);
+
+const COAP_PORT: u16 = 5683;
+const DATAGRAMS: usize = 32;
+const DATAGRAM_BYTES: usize = 1280;
+
+struct Role {
+    aggregator: Aggregator,
+    server: Server,
+    coap: SocketHandle,
+    exchanges: Exchanges,
+    next_id: u16,
+}
+
+fn make(config: &Config, _: Archive<'static>, sockets: &mut SocketSet<'static>) -> Result<Role, ConfigError> {
+    let buffer = || udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; DATAGRAMS], vec![0; DATAGRAMS / 2 * DATAGRAM_BYTES]);
+    let mut socket = udp::Socket::new(buffer(), buffer());
+    // Only port 0 and a bound socket are refused.
+    let _ = socket.bind(config.parsed("coap_port", COAP_PORT)?);
+    Ok(Role {
+        aggregator: Aggregator::new(config)?,
+        server: Server::new(sockets, config.parsed("port", 80)?, config.parsed("connections", 8)?),
+        coap: sockets.add(socket),
+        exchanges: Exchanges::default(),
+        next_id: 0,
+    })
+}
+
+impl Role {
+    /// Gives the bytes to answer a datagram with, if any.
+    fn answer(&mut self, bytes: &[u8], from: IpEndpoint, now_ms: u64) -> Option<vec::Vec<u8>> {
+        let message = match coap::parse(bytes) {
+            Ok(message) => message,
+            Err(Malformed::Reset(id)) => return Some(coap::reset(id)),
+            Err(Malformed::Ignore) => return None,
+        };
+        if !matches!(message.kind, coap::Kind::Confirmable | coap::Kind::NonConfirmable) {
+            return None;
+        }
+        if let Some(answer) = self.exchanges.find(from, message.id, now_ms) {
+            return Some(answer.to_vec());
+        }
+        self.next_id = self.next_id.wrapping_add(1);
+        let reply = self.aggregator.coap(&message, now_ms);
+        let answer = coap::reply(&message, &reply, self.next_id);
+        self.exchanges.keep(from, message.id, now_ms, &answer);
+        Some(answer)
+    }
+}
+
+impl App for Role {
+    fn poll(&mut self, sockets: &mut SocketSet<'static>, now: Instant) -> bool {
+        let now_ms = now.total_millis() as u64;
+        let mut changed = false;
+        let mut datagram = [0; DATAGRAM_BYTES];
+        while let Ok((length, meta)) = sockets.get_mut::<udp::Socket>(self.coap).recv_slice(&mut datagram) {
+            changed = true;
+            if let Some(answer) = self.answer(&datagram[..length], meta.endpoint, now_ms) {
+                // A full buffer loses the answer; the client asks again.
+                let _ = sockets.get_mut::<udp::Socket>(self.coap).send_slice(&answer, meta);
+            }
+        }
+        let aggregator = &mut self.aggregator;
+        self.server.poll(sockets, now, &mut |request| aggregator.http(request, now_ms)) || changed
+    }
+
+    fn poll_at(&self, _now: Instant) -> Option<Instant> {
+        self.server.poll_at()
+    }
+}

@@ -1,0 +1,153 @@
+//! The target `spt`: a static program that owns one inherited tap and seals itself.
+#![allow(unsafe_code)]
+
+mod seal;
+pub mod syscall;
+
+pub use seal::seal;
+
+use super::heap;
+use crate::config::{Config, ConfigError};
+use core::cell::UnsafeCell;
+use core::ffi::CStr;
+use smoltcp::phy::{self, Checksum, Device, DeviceCapabilities, Medium};
+use smoltcp::time::Instant;
+use smoltcp::wire::EthernetAddress;
+use syscall::Timespec;
+
+const TAP: i32 = 3;
+const CONSOLE: i32 = 2;
+const FRAME_BYTES: usize = 1514;
+const HEAP_BYTES: usize = 768 * 1024;
+
+struct Memory(UnsafeCell<[u8; HEAP_BYTES]>);
+
+// SAFETY: handed to the heap once, and touched by nothing else.
+unsafe impl Sync for Memory {}
+
+static MEMORY: Memory = Memory(UnsafeCell::new([0; HEAP_BYTES]));
+static mut LINE: &str = "";
+
+core::arch::global_asm!(
+    ".globl _start",
+    "_start:",
+    "xor ebp, ebp",
+    "mov rdi, rsp",
+    "and rsp, -16",
+    "call {begin}",
+    begin = sym begin,
+);
+
+unsafe extern "Rust" {
+    /// The role's own beginning; each image has one.
+    fn guest_main() -> !;
+}
+
+/// The first Rust that runs.
+///
+/// # Safety
+/// `stack` is the stack as the kernel left it for a new program.
+unsafe extern "C" fn begin(stack: *const usize) -> ! {
+    // SAFETY: the heap's memory is given once; the kernel put argc and argv here; `guest_main` is in every image.
+    unsafe {
+        heap::give(MEMORY.0.get().cast(), HEAP_BYTES);
+        if *stack > 1 {
+            let line = CStr::from_ptr(*stack.add(2) as *const core::ffi::c_char);
+            LINE = line.to_str().unwrap_or("");
+        }
+        guest_main()
+    }
+}
+
+/// The configuration line: the first argument.
+pub fn configuration() -> &'static str {
+    // SAFETY: written once, before any reader.
+    unsafe { LINE }
+}
+
+pub fn now() -> Instant {
+    let time = syscall::clock_gettime();
+    Instant::from_micros(time.seconds * 1_000_000 + time.nanoseconds / 1_000)
+}
+
+/// A number that differs from start to start.
+pub fn random_seed() -> u64 {
+    let time = syscall::clock_gettime();
+    (time.seconds as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (time.nanoseconds as u64) << 20 ^ syscall::stack_address()
+}
+
+pub fn write(bytes: &[u8]) {
+    syscall::write(CONSOLE, bytes);
+}
+
+pub fn leave() -> ! {
+    syscall::exit_group(1)
+}
+
+/// Sleeps until a frame waits or the time has come.
+pub fn wait(_device: &mut NetDevice, until: Option<Instant>) {
+    let timeout = until.map(|at| {
+        let left = (at - now()).total_micros() as i64;
+        Timespec { seconds: left / 1_000_000, nanoseconds: left % 1_000_000 * 1_000 }
+    });
+    syscall::ppoll(TAP, timeout.as_ref());
+}
+
+/// The tap.
+pub struct NetDevice {
+    frame: [u8; FRAME_BYTES],
+}
+
+pub fn device(_config: &Config) -> Result<NetDevice, ConfigError> {
+    Ok(NetDevice { frame: [0; FRAME_BYTES] })
+}
+
+impl NetDevice {
+    /// A tap has no address of the guest's own: it comes from the configuration.
+    pub fn mac(&self) -> Option<EthernetAddress> {
+        None
+    }
+}
+
+impl Device for NetDevice {
+    type RxToken<'a> = Received<'a>;
+    type TxToken<'a> = Free;
+
+    fn receive(&mut self, _: Instant) -> Option<(Received<'_>, Free)> {
+        let length = syscall::read(TAP, &mut self.frame)?;
+        Some((Received(&self.frame[..length]), Free))
+    }
+
+    fn transmit(&mut self, _: Instant) -> Option<Free> {
+        Some(Free)
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ethernet;
+        capabilities.max_transmission_unit = FRAME_BYTES;
+        capabilities.checksum.ipv4 = Checksum::Both;
+        capabilities
+    }
+}
+
+pub struct Received<'a>(&'a [u8]);
+
+impl phy::RxToken for Received<'_> {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, take: F) -> R {
+        take(self.0)
+    }
+}
+
+/// Room for one frame to send.
+pub struct Free;
+
+impl phy::TxToken for Free {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, fill: F) -> R {
+        let mut frame = [0; FRAME_BYTES];
+        let result = fill(&mut frame[..length]);
+        // A full tap loses the frame, as any Ethernet may.
+        syscall::write(TAP, &frame[..length]);
+        result
+    }
+}
