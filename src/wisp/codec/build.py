@@ -32,6 +32,7 @@ from wisp.model.description import (
 from wisp.primitives.time import Duration
 
 DEFAULT_SHAPE = LinkShape()
+INSTANCE_LIMIT = 50_000
 
 
 def build(document: declared.Document, reader: Reader, base: PurePath) -> DesiredState:
@@ -162,10 +163,16 @@ class _Builder:
         return SecretSource(name=name, file=file, environment=body.environment)
 
     def instances(self, document: declared.Document, vnfds: Mapping[str, Vnfd]) -> Iterator[DeclaredInstance]:
+        room = INSTANCE_LIMIT
         for service, service_body in document.network_services.items():
             for vnf, body in service_body.vnfs.items():
                 sites = tuple(document.sites) if body.sites == ("all",) else body.sites
                 if body.vnfd in vnfds:
+                    room -= max(1, len(sites)) * len(vnfds[body.vnfd].vdus)
+                    if room < 0:
+                        what = f"makes more than {INSTANCE_LIMIT} instances in all"
+                        self._reader.complain(vnf_path(service, vnf), what, "split the cloud")
+                        return
                     yield from self._expanded(service, vnf, body, vnfds[body.vnfd], sites)
 
     def _expanded(

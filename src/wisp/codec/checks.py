@@ -18,8 +18,9 @@ _HEALTH_PATH = re.compile(r"/[!-~]*", re.ASCII)
 
 def check(document: declared.Document, desired: DesiredState, reader: Reader) -> None:
     """Complain to ``reader`` of everything that does not fit together."""
-    services = {name: set(body.vnfs) if body is not None else set() for name, body in document.network_services.items()}
+    services = {name: set(body.vnfs) for name, body in document.network_services.items()}
     reader.names["instances"] = {instance.name for instance in desired.instances}
+    reader.names["unread"] = reader.names.get("vnfs", set()) - {instance.vnf for instance in desired.instances}
     for mention in reader.mentions:
         _check_mention(mention, reader, services)
     _check_vdus(desired, reader)
@@ -48,8 +49,14 @@ def _service_of(path: str) -> str:
 
 
 def _check_known(mention: Mention, name: str, known: set[str], what: str, reader: Reader) -> None:
-    if name not in known:
+    if name not in known and not _may_be_known(name, what, reader):
         reader.complain(mention.path, f"there is no {what} '{name[:60]}'", did_you_mean(name, known), line=mention.line)
+
+
+def _may_be_known(name: str, what: str, reader: Reader) -> bool:
+    """Say whether ``name`` may be an instance of a VNF with a mistake of its own, which is told already."""
+    unread = reader.names["unread"] if what.startswith("instance") else ()
+    return any(name == vnf or name.startswith(f"{vnf}-") for vnf in unread)
 
 
 def _check_template(mention: Mention, secrets: bool, reader: Reader) -> None:
@@ -164,8 +171,8 @@ def _meet(address: str, port: PublishedPort) -> bool:
 def _check_doors(desired: DesiredState, reader: Reader) -> None:
     known = {instance.name for instance in desired.instances}
     for device in desired.devices:
-        if device.external and device.external.to[0] not in known:
-            name = device.external.to[0]
+        name = device.external.to[0] if device.external else ""
+        if device.external and name not in known and not _may_be_known(name, "instance", reader):
             path = f"devices.{device.name}.external.to"
             reader.complain(path, f"there is no instance '{name[:60]}'", did_you_mean(name, known))
 

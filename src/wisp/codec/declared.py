@@ -224,7 +224,7 @@ class VnfBody:
 class NetworkServiceBody:
     """A network service (ETSI NFV-IFA 014): VNFs that belong together."""
 
-    vnfs: Mapping[str, VnfBody] = key(Table(Body(VnfBody)), "Its VNFs, by profile name.")
+    vnfs: Mapping[str, VnfBody] = key(Table(Body(VnfBody), section="vnfs"), "Its VNFs, by profile name.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

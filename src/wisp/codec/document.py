@@ -74,16 +74,24 @@ def read(text: str, *, file: str) -> Node | Problem:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else None
-        what, hint = f"not YAML: {error.problem or error.context or 'cannot be read'}", _hint(error)
+        what = f"not YAML: {error.problem or error.context or 'cannot be read'}"
+        hint = _hint(error, _line(text, line))
     except (yaml.YAMLError, UnicodeError, ValueError) as error:
         line, what = None, f"not YAML: {' '.join(str(error).split())[:200]}"
         hint = "save the file as plain UTF-8 text"
     return Problem(file=file, line=line, path="", what=what, hint=hint)
 
 
-def _hint(error: yaml.MarkedYAMLError) -> str:
-    if "\\t" in (error.problem or "") or "tab" in (error.problem or ""):
+def _line(text: str, number: int | None) -> str:
+    lines = text.splitlines()
+    return lines[number - 1] if number and number <= len(lines) else ""
+
+
+def _hint(error: yaml.MarkedYAMLError, line: str) -> str:
+    if line.lstrip(" ").startswith("\t") or "tab" in (error.problem or ""):
         return "indent with spaces, not tabs"
+    if "${" in line:
+        return "put quotes around values that hold ${...}"
     return "check the indentation, quotes and brackets around this line"
 
 
