@@ -4,6 +4,7 @@
 //! ended. Controllers speak to it over `DIR/keeper.sock` (see `protocol`) and may come and go. When it ends, for
 //! whatever reason, the kernel ends everything in its pid namespace and frees every descriptor it held.
 
+mod capabilities;
 mod children;
 mod connection;
 mod descriptors;
@@ -138,6 +139,7 @@ fn serve(home: Home, lock: Flock<File>, outer: OuterProc, ready: Ready) -> Resul
     umask(Mode::from_bits_truncate(0o077));
     block_signals()?;
     let for_controllers = isolation::arrange_mounts()?;
+    capabilities::bequeath()?;
     let limits = descriptors::OpenFiles::raise()?;
     let identity = protocol::Identity::read(&outer)?;
     let listener = home.listen()?;

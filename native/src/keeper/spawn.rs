@@ -4,6 +4,7 @@
 //! The child borrows our memory until it execs (`CLONE_VM | CLONE_VFORK`): starting one costs the same however
 //! large the keeper is, and the child reports a failed step by writing it where we read.
 
+use super::capabilities;
 use super::descriptors::OpenFiles;
 use super::protocol::SpawnOrder;
 use crate::time::monotonic_ns;
@@ -16,7 +17,6 @@ use std::ptr;
 const STACK_BYTES: usize = 64 * 1024;
 const MAX_TARGET: RawFd = 255;
 const MAX_INHERITED: usize = 64;
-const CAPABILITIES: libc::c_ulong = 64;
 
 /// `SECBIT_*` of `capabilities(7)`: uid 0 means nothing, and this is locked.
 const SECUREBITS: libc::c_ulong = 0b1110_1111;
@@ -223,24 +223,10 @@ unsafe fn default_signals() -> Result<(), &'static str> {
 
 /// No capability now, none through uid 0, none through a file's attributes.
 unsafe fn drop_privileges() -> Result<(), &'static str> {
-    #[repr(C)]
-    struct Header {
-        version: u32,
-        pid: i32,
-    }
-    const VERSION_3: u32 = 0x2008_0522;
-    let header = Header { version: VERSION_3, pid: 0 };
-    let nothing = [0u32; 6];
-    // SAFETY: plain system calls; header and data are the two structs capset reads.
+    // SAFETY: plain system calls.
     unsafe {
-        for capability in 0..CAPABILITIES {
-            // The first number the kernel does not know ends the list.
-            if libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) < 0 {
-                break;
-            }
-        }
         check(libc::prctl(libc::PR_SET_SECUREBITS, SECUREBITS, 0, 0, 0), "securebits")?;
-        check(libc::syscall(libc::SYS_capset, &header, &nothing) as libc::c_int, "capset")?;
+        check(capabilities::set(capabilities::NONE, capabilities::NONE), "capset")?;
         check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
     }
 }
