@@ -1,1 +1,12 @@
-"""Namespaces, links, taps and routes over netlink; the delay line."""
+"""The emulated network: namespaces, veth links, taps and routes over raw netlink, and links that take their time.
+
+=============  ==========================================================================================
+``netlink``    messages as bytes; a socket that sends many and waits once
+``message``    the messages we send: links, addresses, routes, queueing disciplines
+``contents``   what one namespace has, read back from the kernel, and the whole network put together from it
+``place``      one namespace of ours: its descriptor, its netlink socket, its kernel settings, its taps
+``xtables``    the rules that hand packets to the delay line
+``shaping``    which delay lines and rules a link needs, and whether they are in force
+``emulated``   the driver
+=============  ==========================================================================================
+"""

@@ -1,0 +1,245 @@
+"""What the kernel has: read from each namespace, then put together to the network that it is."""
+
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from errno import ENOENT
+from ipaddress import IPv4Address
+
+from wisp.drivers.network import message as m
+from wisp.drivers.network.alias import LinkAlias, TapAlias, read_alias
+from wisp.drivers.network.netlink import NetlinkError, NetlinkSocket, as_number, as_text, attributes, number
+from wisp.model.description import LinkShape
+from wisp.model.network import LinkEnd, Namespace, Network, Route, Tap, VirtualLink
+
+LOOPBACK = 1
+_HOST_SCOPE = 254
+_NO_SHAPE = LinkShape(queue_packets=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interface:
+    """A network interface.
+
+    Attributes:
+        purpose: What its alias says; ``None`` where it is none of ours.
+        forwards: Whether what arrives here is routed on.
+        address: The first address beyond the loopback's own, with prefix length.
+        rate_bps: Rate limit of what leaves [bit/s], rounded down to whole bytes; ``None`` for none.
+        queue_packets: Packets that may wait for the rate limit; ``None`` without one.
+        arrivals_queue: Number of the delay line's queue that takes what arrives; ``None`` for none.
+    """
+
+    index: int
+    name: str
+    purpose: LinkAlias | TapAlias | None
+    is_up: bool
+    forwards: bool
+    address: str | None = None
+    rate_bps: int | None = None
+    queue_packets: int | None = None
+    arrivals_queue: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """What one namespace has.
+
+    Attributes:
+        interfaces: By index.
+        routes: Those of the main table that are ours.
+    """
+
+    interfaces: Mapping[int, Interface]
+    routes: tuple[m.KernelRoute, ...]
+
+
+def read_contents(netlink: NetlinkSocket) -> Contents:
+    """Read one namespace; the rules are left out.
+
+    Raises:
+        NetlinkError: The kernel refused.
+    """
+    addresses = _read_addresses(netlink)
+    limits = _read_limits(netlink)
+    interfaces = {}
+    for body in netlink.dump(m.GET_LINK, m.LINK_HEADER.pack(0, 0, 0, 0, 0) + number(m.IFLA_EXT_MASK, m.SKIP_STATS)):
+        one = _interface(body)
+        rate_bps, queue_packets = limits.get(one.index, (None, None))
+        interfaces[one.index] = replace(
+            one, address=addresses.get(one.index), rate_bps=rate_bps, queue_packets=queue_packets
+        )
+    return Contents(interfaces=interfaces, routes=_read_routes(netlink))
+
+
+def _interface(body: bytes) -> Interface:
+    _, _, index, flags, _ = m.LINK_HEADER.unpack_from(body)
+    found = attributes(body, m.LINK_HEADER.size)
+    conf = attributes(attributes(found.get(m.IFLA_AF_SPEC, b"")).get(2, b"")).get(m.IFLA_INET_CONF, bytes(4))
+    return Interface(
+        index=index,
+        name=as_text(found[m.IFLA_IFNAME]),
+        purpose=read_alias(as_text(found.get(m.IFLA_IFALIAS, b""))),
+        is_up=bool(flags & m.IS_UP),
+        forwards=bool(as_number(conf[:4])),
+    )
+
+
+def _read_addresses(netlink: NetlinkSocket) -> dict[int, str]:
+    addresses: dict[int, str] = {}
+    for body in netlink.dump(m.GET_ADDRESS, m.ADDRESS_HEADER.pack(2, 0, 0, 0, 0)):
+        _, prefix_length, _, scope, index = m.ADDRESS_HEADER.unpack_from(body)
+        if scope != _HOST_SCOPE:
+            local = attributes(body, m.ADDRESS_HEADER.size)[m.IFA_LOCAL]
+            addresses.setdefault(index, f"{IPv4Address(local)}/{prefix_length}")
+    return addresses
+
+
+def _read_routes(netlink: NetlinkSocket) -> tuple[m.KernelRoute, ...]:
+    header = m.ROUTE_HEADER.pack(2, 0, 0, 0, m.MAIN_TABLE, 0, 0, 0, 0)
+    try:
+        bodies = netlink.dump(m.GET_ROUTE, header)
+    except NetlinkError as error:
+        if error.errno != ENOENT:  # a namespace that never had a route has no table for them
+            raise
+        return ()
+    routes = (_route(body) for body in bodies)
+    return tuple(route for route in routes if route.protocol in (m.ROUTE_OF_PLAN, m.ROUTE_TO_GUEST))
+
+
+def _route(body: bytes) -> m.KernelRoute:
+    _, prefix_length, _, _, _, protocol, _, _, _ = m.ROUTE_HEADER.unpack_from(body)
+    found = attributes(body, m.ROUTE_HEADER.size)
+    return m.KernelRoute(
+        destination=f"{IPv4Address(found[m.RTA_DST])}/{prefix_length}" if m.RTA_DST in found else "default",
+        index=as_number(found.get(m.RTA_OIF, b"")),
+        via=_address(found.get(m.RTA_GATEWAY)),
+        source=_address(found.get(m.RTA_PREFSRC)),
+        protocol=protocol,
+    )
+
+
+def _address(packed: bytes | None) -> str | None:
+    return None if packed is None else str(IPv4Address(packed))
+
+
+def _read_limits(netlink: NetlinkSocket) -> dict[int, tuple[int | None, int | None]]:
+    """Give rate [bit/s] and queue length [packet] by interface index."""
+    rates: dict[int, int] = {}
+    queues: dict[int, int] = {}
+    for body in netlink.dump(m.GET_QDISC, m.QDISC_HEADER.pack(0, 0, 0, 0, 0)):
+        _, index, handle, _, _ = m.QDISC_HEADER.unpack_from(body)
+        found = attributes(body, m.QDISC_HEADER.size)
+        if handle == m.TBF_HANDLE and as_text(found[m.TCA_KIND]) == "tbf":
+            rates[index] = _rate_bps(attributes(found[m.TCA_OPTIONS]))
+        elif handle == m.FIFO_HANDLE:
+            queues[index] = struct.unpack_from("=I", found[m.TCA_OPTIONS])[0]
+    return {index: (rate, queues.get(index, 0)) for index, rate in rates.items()}
+
+
+def _rate_bps(options: Mapping[int, bytes]) -> int:
+    if m.TBF_RATE64 in options:
+        return 8 * as_number(options[m.TBF_RATE64])
+    return 8 * int(m.TBF_PARAMETERS.unpack_from(options[m.TBF_PARMS])[5])
+
+
+def line_id(link: str, end: str) -> str:
+    """Give the delay line of what leaves a link's end."""
+    return f"{link}>{'b' if end == 'a' else 'a'}"
+
+
+def assemble(contents: Mapping[str, Contents], *, held_taps: Iterable[str], lines: Iterable[str]) -> Network:
+    """Put the network together.
+
+    Args:
+        contents: Of each namespace, by its name.
+        held_taps: Names of the taps that somebody holds; others go away by themselves.
+        lines: Delay lines that run.
+    """
+    return Network(
+        namespaces=frozenset(_namespace(name, each) for name, each in contents.items()),
+        links=_links(contents, frozenset(lines)),
+        taps=_taps(contents, frozenset(held_taps)),
+        routes=frozenset(
+            Route(
+                namespace=name,
+                destination=route.destination,
+                interface=each.interfaces[route.index].name,
+                via=route.via,
+                source=route.source,
+            )
+            for name, each in contents.items()
+            for route in each.routes
+            if route.protocol == m.ROUTE_OF_PLAN and route.index in each.interfaces
+        ),
+    )
+
+
+def _namespace(name: str, contents: Contents) -> Namespace:
+    loopback = contents.interfaces[LOOPBACK]
+    return Namespace(name=name, address=loopback.address, forwards=loopback.forwards)
+
+
+def _links(contents: Mapping[str, Contents], lines: frozenset[str]) -> frozenset[VirtualLink]:
+    """Give the links of which both ends are there and up."""
+    ends: dict[tuple[str, str], tuple[str, Interface]] = {}
+    for name, each in contents.items():
+        for interface in each.interfaces.values():
+            if isinstance(interface.purpose, LinkAlias) and interface.is_up:
+                ends[interface.purpose.link, interface.purpose.end] = name, interface
+    return frozenset(
+        VirtualLink(
+            name=link,
+            a=_end(*ends[link, "a"]),
+            b=_end(*ends[link, "b"]),
+            a_to_b=_shape(ends[link, "a"][1], ends[link, "b"][1], line_id(link, "a") in lines),
+            b_to_a=_shape(ends[link, "b"][1], ends[link, "a"][1], line_id(link, "b") in lines),
+        )
+        for link, end in ends
+        if end == "a" and (link, "b") in ends
+    )
+
+
+def _end(namespace: str, interface: Interface) -> LinkEnd:
+    return LinkEnd(namespace=namespace, interface=interface.name, address=interface.address)
+
+
+def _shape(sender: Interface, receiver: Interface, has_line: bool) -> LinkShape:
+    """Give the shape that is really in force, in the words it was declared in where those are true."""
+    purpose = sender.purpose
+    declared = purpose.shape if isinstance(purpose, LinkAlias) else None
+    if declared is None:
+        return replace(_NO_SHAPE, rate_bps=sender.rate_bps)
+    shape = declared
+    if sender.rate_bps != (None if declared.rate_bps is None else kept_rate_bps(declared.rate_bps)):
+        shape = replace(shape, rate_bps=sender.rate_bps)
+    if sender.queue_packets not in (None, declared.queue_packets):
+        shape = replace(shape, queue_packets=sender.queue_packets)
+    if not (has_line and receiver.arrivals_queue == receiver.index):
+        shape = replace(shape, delay_us=0, jitter_us=0, loss_ppm=0)
+    return shape
+
+
+def kept_rate_bps(rate_bps: int) -> int:
+    """Give what the kernel makes of a rate: whole bytes, at least one [bit/s]."""
+    return max(1, rate_bps // 8) * 8
+
+
+def _taps(contents: Mapping[str, Contents], held: frozenset[str]) -> frozenset[Tap]:
+    """Give the taps that are held and have an address, and a route to their guest."""
+    taps = set()
+    for name, each in contents.items():
+        guests = {route.index: route for route in each.routes if route.protocol == m.ROUTE_TO_GUEST}
+        for interface in each.interfaces.values():
+            purpose, guest = interface.purpose, guests.get(interface.index)
+            if isinstance(purpose, TapAlias) and purpose.tap in held and guest and interface.address:
+                taps.add(
+                    Tap(
+                        name=purpose.tap,
+                        namespace=name,
+                        interface=interface.name,
+                        gateway=interface.address,
+                        address=guest.destination.removesuffix("/32"),
+                    )
+                )
+    return frozenset(taps)

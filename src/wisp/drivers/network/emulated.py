@@ -1,0 +1,269 @@
+"""The network driver of emulated clouds.
+
+Only what the keeper holds exists: a namespace or tap is made, set up, and handed to the keeper last; if the
+controller dies before that, the kernel takes it away with the controller's descriptors.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from errno import EACCES, EAGAIN, EBUSY, EEXIST, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC, EPERM
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from wisp.drivers.keeper.client import KeeperClient
+from wisp.drivers.network.contents import assemble
+from wisp.drivers.network.kernel import Kernel
+from wisp.drivers.network.shaping import DelayProgram, delay_line, directions, is_delayed, rules_of
+from wisp.model.action import (
+    AddRoute,
+    CreateLink,
+    CreateNamespace,
+    CreateTap,
+    NetworkAction,
+    RemoveLink,
+    RemoveNamespace,
+    RemoveRoute,
+    RemoveTap,
+    ShapeLink,
+)
+from wisp.model.effect import NetworkState
+from wisp.model.network import Network, VirtualLink
+from wisp.primitives.errors import DriverError, PermanentDriverError, TransientDriverError, WispError
+
+log = logging.getLogger(__name__)
+
+_NAMESPACE, _TAP = "netns/", "tap/"
+_TEMPORARY = {EAGAIN, EBUSY, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM}
+_ADVICE = {
+    EPERM: "the controller must be root in the cloud's user namespace: start the cloud with `wisp up`",
+    EACCES: "the controller must be root in the cloud's user namespace: start the cloud with `wisp up`",
+    EMFILE: "raise the limit of open files (`ulimit -n`)",
+    ENOSPC: "raise the limit of namespaces (`sysctl user.max_net_namespaces`)",
+    EEXIST: "something else made it meanwhile; it is tried again after the next look",
+}
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+_Handler = Callable[[Sequence[Any], NetworkState], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sight:
+    """What was seen: the network, and every interface (namespace, name) whether part of it or not."""
+
+    network: Network
+    interfaces: frozenset[tuple[str, str]]
+
+
+class EmulatedNetwork:
+    """Implements :class:`wisp.ports.network.NetworkDriver` with namespaces, veth pairs and taps of this machine.
+
+    Runs inside the cloud's user namespace, as its root. Must be made inside a running event loop.
+
+    Args:
+        keeper: Holds every namespace and tap.
+        native: ``wisp-native``, for the delay line.
+        log: Where the delay line's words go.
+    """
+
+    def __init__(self, keeper: KeeperClient, *, native: Path, log: Path) -> None:
+        self._keeper = keeper
+        self._delay = DelayProgram(keeper, native, log)
+        self._kernel = Kernel()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="network")
+        self._lock = asyncio.Lock()
+        self._handlers: dict[type, _Handler] = {
+            CreateNamespace: self._create_namespaces,
+            RemoveNamespace: self._remove_namespaces,
+            CreateLink: self._create_links,
+            ShapeLink: self._shape_links,
+            RemoveLink: self._remove_links,
+            CreateTap: self._create_taps,
+            RemoveTap: self._remove_taps,
+            AddRoute: self._add_routes,
+            RemoveRoute: self._remove_routes,
+        }
+
+    def close(self) -> None:
+        """Let go of everything; what the keeper holds stays."""
+        self._delay.close()
+        self._thread.shutdown()
+        self._kernel.close()
+
+    async def apply(self, actions: Sequence[NetworkAction]) -> None:
+        """Carry out ``actions`` in order, neighbours of one kind together; see the port."""
+        async with self._lock:
+            before = await self._look()
+            undo: list[tuple[NetworkAction, ...]] = []
+            try:
+                await self._carry_out(actions, NetworkState(before.network), undo)
+            except BaseException as error:
+                await asyncio.shield(self._undo(before, undo, error))
+                raise
+
+    async def observe(self) -> Network:
+        """Read back what exists, from the kernel."""
+        async with self._lock:
+            return (await self._look()).network
+
+    async def socket_in(self, namespace: str) -> socket.socket:
+        """Give a TCP socket inside a namespace; connecting and sending do not block.
+
+        Raises:
+            PermanentDriverError: There is no such namespace.
+        """
+        if namespace not in self._kernel.knows():
+            raise PermanentDriverError(
+                f"namespace {namespace} does not exist (yet)", driver="network", operation="socket", subject=namespace
+            )
+        return await self._blocking(self._kernel.socket_in, namespace, _tcp_socket)
+
+    async def _carry_out(
+        self, actions: Iterable[NetworkAction], state: NetworkState, undo: list[tuple[NetworkAction, ...]]
+    ) -> None:
+        for kind, group in groupby(_with_contents(actions, state), type):
+            changing = []
+            for action in group:
+                if way_back := state.apply(action):
+                    changing.append(action)
+                    undo.append(way_back)
+            if changing:
+                await self._handlers[kind](changing, state)
+
+    async def _undo(self, before: _Sight, undo: list[tuple[NetworkAction, ...]], error: BaseException) -> None:
+        """Bring back what was; if that fails too, say so and leave the rest to the next reconcile."""
+        try:
+            now = await self._look()
+            ours = _parts(now.network)
+            half_made = [each for each in now.interfaces - before.interfaces if each not in ours]
+            await self._blocking(self._kernel.remove_interfaces, half_made)
+            way_back = [action for actions in reversed(undo) for action in actions]
+            await self._carry_out(way_back, NetworkState(now.network), [])
+        except WispError as failure:
+            error.add_note(f"undoing it failed as well: {failure}")
+            log.warning("undoing a failed change of the network failed: %s", failure)
+
+    async def _look(self) -> _Sight:
+        held = await self._keeper.held()
+        await self._open_namespaces({name.removeprefix(_NAMESPACE) for name in held if name.startswith(_NAMESPACE)})
+        contents = await self._blocking(self._kernel.look)
+        taps = [name.removeprefix(_TAP) for name in held if name.startswith(_TAP)]
+        network = assemble(contents, held_taps=taps, lines=await self._delay.running())
+        interfaces = frozenset((name, each.name) for name, one in contents.items() for each in one.interfaces.values())
+        return _Sight(network, interfaces)
+
+    async def _open_namespaces(self, held: set[str]) -> None:
+        for name in self._kernel.knows() - held:
+            await self._blocking(self._kernel.drop, name)
+        missing = sorted(held - self._kernel.knows())
+        if missing:
+            descriptors = await self._keeper.fetch([_NAMESPACE + name for name in missing])
+            await self._blocking(self._kernel.adopt, dict(zip(missing, descriptors, strict=True)))
+
+    async def _create_namespaces(self, actions: Sequence[CreateNamespace], _state: NetworkState) -> None:
+        namespaces = [action.namespace for action in actions]
+        try:
+            made = await self._blocking(self._kernel.create_namespaces, namespaces)
+            await self._keeper.hold({_NAMESPACE + name: netns for name, netns in made.items()})
+        except BaseException:
+            for namespace in namespaces:
+                await self._blocking(self._kernel.drop, namespace.name)
+            raise
+
+    async def _remove_namespaces(self, actions: Sequence[RemoveNamespace], _state: NetworkState) -> None:
+        await self._keeper.release([_NAMESPACE + action.name for action in actions])
+        for action in actions:
+            await self._blocking(self._kernel.drop, action.name)
+
+    async def _create_links(self, actions: Sequence[CreateLink], state: NetworkState) -> None:
+        links = [action.link for action in actions]
+        await self._blocking(self._kernel.create_links, links)
+        await self._put_in_force(links, state)
+
+    async def _shape_links(self, actions: Sequence[ShapeLink], state: NetworkState) -> None:
+        links = [action.link for action in actions]
+        await self._blocking(self._kernel.limit_links, links)
+        await self._put_in_force(links, state)
+
+    async def _remove_links(self, actions: Sequence[RemoveLink], state: NetworkState) -> None:
+        links = [action.link for action in actions]
+        # A line keeps its namespace alive, and would serve whichever link gets its interface's number next.
+        await self._delay.remove([line for link in links for line, _, _ in directions(link)])
+        await self._blocking(self._kernel.remove_links, links)
+        await self._write_rules(links, state)
+
+    async def _put_in_force(self, links: Sequence[VirtualLink], state: NetworkState) -> None:
+        """Have links delay as they say, and only then write on them that they do."""
+        sides = [side for link in links for side in directions(link)]
+        await self._delay.remove([line for line, _, shape in sides if not is_delayed(shape)])
+        await self._delay.set([
+            delay_line(line, self._kernel.netns(end.namespace), self._kernel.index(end.namespace, end.interface), shape)
+            for line, end, shape in sides
+            if is_delayed(shape)
+        ])  # fmt: skip
+        await self._write_rules(links, state)
+        await self._blocking(self._kernel.mark_links, links)
+
+    async def _write_rules(self, links: Iterable[VirtualLink], state: NetworkState) -> None:
+        touched = {end.namespace for link in links for end in (link.a, link.b)} & self._kernel.knows()
+        rules = {name: rules_of(name, state.links_at(name), self._kernel.index) for name in touched}
+        await self._blocking(self._kernel.write_rules, rules)
+
+    async def _create_taps(self, actions: Sequence[CreateTap], _state: NetworkState) -> None:
+        made = await self._blocking(self._kernel.create_taps, [action.tap for action in actions])
+        try:
+            held = {_TAP + name: descriptor for name, descriptor in made.items()}
+            await self._keeper.release(list(held))
+            await self._keeper.hold(held)
+        finally:
+            for descriptor in made.values():
+                os.close(descriptor)
+
+    async def _remove_taps(self, actions: Sequence[RemoveTap], _state: NetworkState) -> None:
+        taps = [action.tap for action in actions]
+        await self._blocking(self._kernel.remove_interfaces, [(tap.namespace, tap.interface) for tap in taps])
+        await self._keeper.release([_TAP + tap.name for tap in taps])
+
+    async def _add_routes(self, actions: Sequence[AddRoute], _state: NetworkState) -> None:
+        await self._blocking(self._kernel.add_routes, [action.route for action in actions])
+
+    async def _remove_routes(self, actions: Sequence[RemoveRoute], _state: NetworkState) -> None:
+        await self._blocking(self._kernel.remove_routes, [action.route for action in actions])
+
+    async def _blocking(self, call: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs) -> _T:
+        """Have the network thread do something that blocks; the kernel's refusals become the port's errors."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, partial(call, *arguments, **named))
+        except OSError as error:
+            raise _translated(error) from error
+
+
+def _with_contents(actions: Iterable[NetworkAction], state: NetworkState) -> Iterator[NetworkAction]:
+    """Take away what is in a namespace before the namespace: the kernel would do it too, but some time later."""
+    for action in actions:
+        if isinstance(action, RemoveNamespace):
+            yield from [RemoveTap(tap=tap) for tap in state.taps_at(action.name)]
+            yield from [RemoveLink(link=link) for link in state.links_at(action.name)]
+        yield action
+
+
+def _translated(error: OSError) -> DriverError:
+    message = f"{error.strerror or error}; {_ADVICE.get(error.errno or 0, 'the kernel does not allow it here')}"
+    kind = TransientDriverError if error.errno in _TEMPORARY else PermanentDriverError
+    return kind(message, driver="network", operation="apply")
+
+
+def _parts(network: Network) -> frozenset[tuple[str, str]]:
+    """Give (namespace, name) of every interface that is part of a network."""
+    ends = {(end.namespace, end.interface) for link in network.links for end in (link.a, link.b)}
+    return frozenset(ends | {(tap.namespace, tap.interface) for tap in network.taps})
+
+
+def _tcp_socket() -> socket.socket:
+    return socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)

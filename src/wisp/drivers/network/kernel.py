@@ -1,0 +1,268 @@
+"""The kernel's side of the network: everything that blocks, for one thread to do.
+
+Batches go to each namespace's own netlink socket. Interface indexes are chosen by us, the lowest free ones, so that
+one message can name what the message before it made.
+"""
+
+import os
+import socket
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
+
+from wisp.drivers.network import message as m
+from wisp.drivers.network import place as p
+from wisp.drivers.network.alias import link_alias, tap_alias
+from wisp.drivers.network.contents import LOOPBACK, Contents, read_contents
+from wisp.drivers.network.netlink import Message
+from wisp.drivers.network.xtables import read_rules, write_rules
+from wisp.model.description import LinkShape
+from wisp.model.network import LinkEnd, Namespace, Route, Tap, VirtualLink
+from wisp.primitives.errors import MissingPrerequisite
+
+_Batches = defaultdict[str, list[Message]]
+
+
+@dataclass(slots=True)
+class _Room:
+    """A namespace that is open, and the interfaces we know of in it.
+
+    Attributes:
+        indexes: By interface name.
+        limited: Indexes of those with a rate limit.
+        rules: Delay queue by interface name, as last seen or written; ``None`` while nobody has looked.
+    """
+
+    place: p.Place
+    indexes: dict[str, int] = field(default_factory=lambda: {"lo": LOOPBACK})
+    limited: set[int] = field(default_factory=set)
+    rules: dict[str, int] | None = None
+
+    def take(self, interface: str) -> int:
+        """Choose the lowest free index for a new interface."""
+        used = set(self.indexes.values())
+        index = next(index for index in count(LOOPBACK + 1) if index not in used)
+        self.indexes[interface] = index
+        return index
+
+    def drop(self, interface: str) -> int | None:
+        """Forget an interface and give its index; ``None`` if it is not known."""
+        index = self.indexes.pop(interface, None)
+        self.limited.discard(index or 0)
+        return index
+
+
+class Kernel:
+    """Makes, changes and reads what the kernel has. Every method blocks and raises ``OSError``."""
+
+    def __init__(self) -> None:
+        self._home = p.home()
+        self._rooms: dict[str, _Room] = {}
+
+    def close(self) -> None:
+        """Let go of everything."""
+        for name in list(self._rooms):
+            self.drop(name)
+        os.close(self._home)
+
+    def knows(self) -> frozenset[str]:
+        """Give the names of the namespaces that are open."""
+        return frozenset(self._rooms)
+
+    def adopt(self, namespaces: Mapping[str, int]) -> None:
+        """Open namespaces by their descriptors, which are owned from now on."""
+        for name, netns in namespaces.items():
+            self._rooms[name] = _Room(p.open_place(netns, self._home))
+
+    def drop(self, name: str) -> None:
+        """Let go of a namespace."""
+        if room := self._rooms.pop(name, None):
+            room.place.close()
+
+    def netns(self, name: str) -> int:
+        """Give the descriptor of an open namespace."""
+        return self._rooms[name].place.netns
+
+    def index(self, namespace: str, interface: str) -> int:
+        """Give the index of a known interface."""
+        return self._rooms[namespace].indexes[interface]
+
+    def look(self) -> dict[str, Contents]:
+        """Read every open namespace."""
+        return {name: self._look(name, room) for name, room in self._rooms.items()}
+
+    def socket_in(self, namespace: str, make_socket: Callable[[], socket.socket]) -> socket.socket:
+        """Give a socket that belongs to a namespace."""
+        return p.socket_inside(self.netns(namespace), self._home, make_socket)
+
+    def create_namespaces(self, namespaces: Sequence[Namespace]) -> dict[str, int]:
+        """Make namespaces and give their descriptors; they vanish unless somebody else holds those."""
+        for namespace in namespaces:
+            self._rooms[namespace.name] = _Room(p.make(self._home, forwards=namespace.forwards), rules={})
+        batches: _Batches = defaultdict(list)
+        for namespace in namespaces:
+            what = f"setting up namespace {namespace.name}"
+            batches[namespace.name].append(m.set_up(LOOPBACK, "", what))
+            if namespace.address:
+                batches[namespace.name].append(m.add_address(LOOPBACK, namespace.address, what))
+        self._send(batches)
+        return {namespace.name: self.netns(namespace.name) for namespace in namespaces}
+
+    def create_links(self, links: Sequence[VirtualLink]) -> None:
+        """Make links with their rates, not yet their delays."""
+        self.remove_interfaces((end.namespace, end.interface) for link in links for end in (link.a, link.b))
+        veths = [m.new_veth(self._veth(link.a), self._veth(link.b), f"making link {link.name}") for link in links]
+        self._rooms[links[0].a.namespace].place.netlink.request(veths)
+        batches: _Batches = defaultdict(list)
+        for link in links:
+            for end, alias in ((link.a, link_alias(link.name, "a")), (link.b, link_alias(link.name, "b"))):
+                what = f"setting up link {link.name} in {end.namespace}"
+                index = self.index(end.namespace, end.interface)
+                batches[end.namespace].append(m.set_up(index, alias, what))
+                if end.address:
+                    batches[end.namespace].append(m.add_address(index, end.address, what))
+            self._limit(batches, link)
+        self._send(batches)
+
+    def limit_links(self, links: Iterable[VirtualLink]) -> None:
+        """Change the rates of links; their shapes count as not in force until ``mark_links``."""
+        batches: _Batches = defaultdict(list)
+        for link in links:
+            self._mark(batches, link, None, None)
+            self._limit(batches, link)
+        self._send(batches)
+
+    def mark_links(self, links: Iterable[VirtualLink]) -> None:
+        """Write on links that their shapes are in force."""
+        batches: _Batches = defaultdict(list)
+        for link in links:
+            self._mark(batches, link, link.a_to_b, link.b_to_a)
+        self._send(batches)
+
+    def write_rules(self, rules: Mapping[str, Mapping[str, int]]) -> None:
+        """Set the delay queues (by interface) of namespaces, where they are not so already."""
+        for name, queues in rules.items():
+            room = self._rooms[name]
+            if room.rules != queues:
+                with self.socket_in(name, _any_socket) as inside:
+                    write_rules(inside, queues)
+                room.rules = dict(queues)
+
+    def remove_interfaces(self, interfaces: Iterable[tuple[str, str]]) -> None:
+        """Take away interfaces, given by namespace and name; those that are not there are fine."""
+        doomed: defaultdict[str, list[int]] = defaultdict(list)
+        for namespace, interface in interfaces:
+            if namespace in self._rooms and (index := self._rooms[namespace].drop(interface)):
+                doomed[namespace].append(index)
+        for name, indexes in doomed.items():
+            self._rooms[name].place.netlink.request(m.delete_links(indexes, f"removing interfaces of {name}"))
+
+    def remove_links(self, links: Sequence[VirtualLink]) -> None:
+        """Take links away; either end takes the other with it."""
+        self.remove_interfaces((link.a.namespace, link.a.interface) for link in links)
+        for link in links:
+            self._rooms[link.b.namespace].drop(link.b.interface)
+
+    def create_taps(self, taps: Sequence[Tap]) -> dict[str, int]:
+        """Make taps with the routes to their guests; give descriptors by name, owned by the caller."""
+        self.remove_interfaces((tap.namespace, tap.interface) for tap in taps)
+        by_namespace: defaultdict[str, list[Tap]] = defaultdict(list)
+        for tap in taps:
+            by_namespace[tap.namespace].append(tap)
+        made: dict[str, int] = {}
+        try:
+            for name, members in by_namespace.items():
+                room = self._rooms[name]
+                orders = [p.TapOrder(tap.interface, room.take(tap.interface)) for tap in members]
+                descriptors = p.make_taps(room.place.netns, self._home, orders)
+                made.update(zip((tap.name for tap in members), descriptors, strict=True))
+            self._send({name: self._tap_messages(members) for name, members in by_namespace.items()})
+        except BaseException:
+            for descriptor in made.values():
+                os.close(descriptor)
+            raise
+        return made
+
+    def add_routes(self, routes: Iterable[Route]) -> None:
+        """Add or replace routes."""
+        batches: _Batches = defaultdict(list)
+        for route in routes:
+            what = f"adding the route to {route.destination} in {route.namespace}"
+            batches[route.namespace].append(m.add_route(self._route(route), what))
+        self._send(batches)
+
+    def remove_routes(self, routes: Iterable[Route]) -> None:
+        """Take routes away."""
+        batches: _Batches = defaultdict(list)
+        for route in routes:
+            what = f"removing the route to {route.destination} in {route.namespace}"
+            batches[route.namespace].append(m.delete_route(self._route(route), what))
+        self._send(batches)
+
+    def _look(self, name: str, room: _Room) -> Contents:
+        contents = read_contents(room.place.netlink)
+        interfaces = contents.interfaces
+        room.indexes = {each.name: index for index, each in interfaces.items()}
+        room.limited = {index for index, each in interfaces.items() if each.rate_bps is not None}
+        rules = room.rules = self._read_rules(name, room)
+        if not rules:
+            return contents
+        delayed = {index: replace(each, arrivals_queue=rules.get(each.name)) for index, each in interfaces.items()}
+        return replace(contents, interfaces=delayed)
+
+    def _read_rules(self, name: str, room: _Room) -> dict[str, int]:
+        """Read the rules, except where we know that we made none: to ask would make the table."""
+        if room.rules == {}:
+            return {}
+        with self.socket_in(name, _any_socket) as inside:
+            try:
+                return read_rules(inside)
+            except MissingPrerequisite:
+                return {}
+
+    def _veth(self, end: LinkEnd) -> m.VethEnd:
+        room = self._rooms[end.namespace]
+        return m.VethEnd(room.place.netns, room.take(end.interface), end.interface)
+
+    def _limit(self, batches: _Batches, link: VirtualLink) -> None:
+        for end, shape in ((link.a, link.a_to_b), (link.b, link.b_to_a)):
+            room, what = self._rooms[end.namespace], f"limiting the rate of link {link.name} in {end.namespace}"
+            index = room.indexes[end.interface]
+            if shape.rate_bps is not None:
+                room.limited.add(index)
+                batches[end.namespace] += m.limit_rate(index, shape.rate_bps, shape.queue_packets, what)
+            elif index in room.limited:
+                room.limited.discard(index)
+                batches[end.namespace].append(m.unlimit_rate(index, what))
+
+    def _mark(self, batches: _Batches, link: VirtualLink, a: LinkShape | None, b: LinkShape | None) -> None:
+        what = f"marking link {link.name}"
+        first, second = link_alias(link.name, "a", a), link_alias(link.name, "b", b)
+        for end, alias in ((link.a, first), (link.b, second)):
+            batches[end.namespace].append(m.set_alias(self.index(end.namespace, end.interface), alias, what))
+
+    def _tap_messages(self, taps: Iterable[Tap]) -> list[Message]:
+        messages = []
+        for tap in taps:
+            what = f"setting up the tap of {tap.name} in {tap.namespace}"
+            index = self.index(tap.namespace, tap.interface)
+            gateway = tap.gateway.partition("/")[0]
+            route = m.KernelRoute(f"{tap.address}/32", index, None, gateway, m.ROUTE_TO_GUEST)
+            messages.append(m.set_up(index, tap_alias(tap.name), what, proxy_arp=True))
+            messages.append(m.ask_often(index, what))
+            messages.append(m.add_address(index, tap.gateway, what))
+            messages.append(m.add_route(route, what))
+        return messages
+
+    def _route(self, route: Route) -> m.KernelRoute:
+        index = self.index(route.namespace, route.interface)
+        return m.KernelRoute(route.destination, index, route.via, route.source)
+
+    def _send(self, batches: Mapping[str, list[Message]]) -> None:
+        for name, messages in batches.items():
+            self._rooms[name].place.netlink.request(messages)
+
+
+def _any_socket() -> socket.socket:
+    return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

@@ -1,0 +1,190 @@
+"""The messages we send to the kernel's network, and nothing more than we need of them.
+
+Numbers are those of ``linux/rtnetlink.h``, ``if_link.h``, ``if_addr.h`` and ``pkt_sched.h``.
+"""
+
+import struct
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+
+from wisp.drivers.network.netlink import CREATE, EXCLUSIVE, REPLACE, Message, attribute, nested, number, text
+
+NEW_LINK, DELETE_LINK, GET_LINK, SET_LINK = 16, 17, 18, 19
+NEW_ADDRESS, GET_ADDRESS = 20, 22
+NEW_ROUTE, DELETE_ROUTE, GET_ROUTE = 24, 25, 26
+NEW_QDISC, DELETE_QDISC, GET_QDISC = 36, 37, 38
+
+LINK_HEADER = struct.Struct("=BxHiII")
+ADDRESS_HEADER = struct.Struct("=BBBBI")
+ROUTE_HEADER = struct.Struct("=BBBBBBBBI")
+QDISC_HEADER = struct.Struct("=BxxxiIII")
+TBF_PARAMETERS = struct.Struct("=BBHhHI12xIII")
+
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINKINFO, IFLA_IFALIAS, IFLA_STATS64, IFLA_AF_SPEC = 1, 3, 18, 20, 23, 26
+IFLA_GROUP, IFLA_NET_NS_FD, IFLA_EXT_MASK, IFLA_TX_QUEUES, IFLA_RX_QUEUES = 27, 28, 29, 31, 32
+IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_PEER, IFLA_INET_CONF = 1, 2, 1, 1
+CONF_FORWARDING, CONF_PROXY_ARP = 1, 3
+SKIP_STATS = 8
+IFA_ADDRESS, IFA_LOCAL = 1, 2
+SET_NEIGHBOUR_TABLE = 67
+NDTA_NAME, NDTA_PARMS, NDTPA_IFINDEX, NDTPA_RETRANS_TIME, NDTPA_MCAST_PROBES, NDTPA_PROXY_DELAY = 1, 6, 1, 5, 11, 13
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC = 1, 4, 5, 7
+TCA_KIND, TCA_OPTIONS, TBF_PARMS, TBF_RATE64, TBF_BURST = 1, 2, 1, 4, 6
+
+IS_UP = 0x1
+MAIN_TABLE = 254
+ROUTE_OF_PLAN, ROUTE_TO_GUEST = 0x57, 0x58
+TBF_HANDLE, TBF_CLASS, FIFO_HANDLE = 0x1_0000, 0x1_0001, 0x2_0000
+_ROOT = 0xFFFF_FFFF
+_UNICAST, _ON_LINK = 1, 4
+_SCOPE_UNIVERSE, _SCOPE_LINK, _SCOPE_ANY = 0, 253, 255
+_DOOMED_GROUP = 0x57
+_ETHERNET = 1
+_FRAME_BYTES = 1514
+_BURST_SECONDS = 0.002
+_QUESTION_AGAIN_MS, _QUESTIONS = 50, 20
+
+
+@dataclass(frozen=True, slots=True)
+class VethEnd:
+    """One end of a veth pair that shall be.
+
+    Attributes:
+        netns: Descriptor of its namespace.
+        index: Interface index there, free so far.
+        name: Interface name there.
+    """
+
+    netns: int
+    index: int
+    name: str
+
+    def attributes(self) -> bytes:
+        """Give what both ends are made with. One queue is enough, and many cost time and memory."""
+        return b"".join((
+            text(IFLA_IFNAME, self.name),
+            number(IFLA_NET_NS_FD, self.netns),
+            number(IFLA_TX_QUEUES, 1),
+            number(IFLA_RX_QUEUES, 1),
+        ))  # fmt: skip
+
+
+def new_veth(a: VethEnd, b: VethEnd, what: str) -> Message:
+    """Make a veth pair between two namespaces; both ends are down."""
+    peer = attribute(VETH_PEER | 0x8000, LINK_HEADER.pack(0, 0, b.index, 0, 0) + b.attributes())
+    info = nested(IFLA_LINKINFO, text(IFLA_INFO_KIND, "veth"), nested(IFLA_INFO_DATA, peer))
+    body = LINK_HEADER.pack(0, 0, a.index, 0, 0) + a.attributes() + info
+    return Message(NEW_LINK, CREATE | EXCLUSIVE, body, what)
+
+
+def set_up(index: int, alias: str, what: str, *, proxy_arp: bool = False) -> Message:
+    """Bring an interface up under an alias, and let it answer ARP for what is behind the host, or not."""
+    conf = nested(IFLA_INET_CONF, number(CONF_PROXY_ARP, int(proxy_arp)))
+    body = LINK_HEADER.pack(0, 0, index, IS_UP, IS_UP) + attribute(IFLA_IFALIAS, alias.encode())
+    return Message(SET_LINK, 0, body + nested(IFLA_AF_SPEC, nested(2, conf)), what)
+
+
+def ask_often(index: int, what: str) -> Message:
+    """Have an interface ask for a guest's hardware address often, as one that boots misses the first question.
+
+    Answers for others are given at once: by default they come up to 0.8 s late.
+    """
+    parameters = nested(
+        NDTA_PARMS,
+        number(NDTPA_IFINDEX, index),
+        attribute(NDTPA_RETRANS_TIME, struct.pack("=Q", _QUESTION_AGAIN_MS)),
+        number(NDTPA_MCAST_PROBES, _QUESTIONS),
+        attribute(NDTPA_PROXY_DELAY, bytes(8)),
+    )
+    return Message(SET_NEIGHBOUR_TABLE, 0, struct.pack("=Bxxx", 2) + text(NDTA_NAME, "arp_cache") + parameters, what)
+
+
+def set_alias(index: int, alias: str, what: str) -> Message:
+    """Rename what an interface is for."""
+    return Message(SET_LINK, 0, LINK_HEADER.pack(0, 0, index, 0, 0) + attribute(IFLA_IFALIAS, alias.encode()), what)
+
+
+def delete_links(indexes: list[int], what: str) -> list[Message]:
+    """Take interfaces away, as a group: the kernel then waits for its readers once and not once each."""
+    group = number(IFLA_GROUP, _DOOMED_GROUP)
+    marks = [Message(SET_LINK, 0, LINK_HEADER.pack(0, 0, index, 0, 0) + group, what) for index in indexes]
+    return [*marks, Message(DELETE_LINK, 0, LINK_HEADER.pack(0, 0, 0, 0, 0) + group, what)]
+
+
+def add_address(index: int, address: str, what: str) -> Message:
+    """Give an interface an address with prefix length; having it already is fine."""
+    interface = IPv4Interface(address)
+    header = ADDRESS_HEADER.pack(2, interface.network.prefixlen, 0, 0, index)
+    packed = interface.ip.packed
+    body = header + attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed)
+    return Message(NEW_ADDRESS, CREATE | REPLACE, body, what)
+
+
+@dataclass(frozen=True, slots=True)
+class KernelRoute:
+    """A route of the main table.
+
+    Attributes:
+        destination: As ``10.0.32.0/20`` or ``default``.
+        index: Index of the interface.
+        via: Next hop on that interface, or ``None``.
+        source: Preferred source address, or ``None``.
+        protocol: Whose it is: ``ROUTE_OF_PLAN`` or ``ROUTE_TO_GUEST``.
+    """
+
+    destination: str
+    index: int
+    via: str | None
+    source: str | None
+    protocol: int = ROUTE_OF_PLAN
+
+
+def add_route(route: KernelRoute, what: str) -> Message:
+    """Add a route, or replace the one to the same destination."""
+    scope = _SCOPE_LINK if route.via is None else _SCOPE_UNIVERSE
+    flags = 0 if route.via is None else _ON_LINK
+    return Message(NEW_ROUTE, CREATE | REPLACE, _route(route, scope, flags), what)
+
+
+def delete_route(route: KernelRoute, what: str) -> Message:
+    """Take a route away."""
+    return Message(DELETE_ROUTE, 0, _route(route, _SCOPE_ANY, 0), what)
+
+
+def _route(route: KernelRoute, scope: int, flags: int) -> bytes:
+    network = IPv4Network("0.0.0.0/0" if route.destination == "default" else route.destination)
+    header = ROUTE_HEADER.pack(2, network.prefixlen, 0, 0, MAIN_TABLE, route.protocol, scope, _UNICAST, flags)
+    body = header + number(RTA_OIF, route.index)
+    if network.prefixlen:
+        body += attribute(RTA_DST, network.network_address.packed)
+    if route.via:
+        body += attribute(RTA_GATEWAY, IPv4Address(route.via).packed)
+    if route.source:
+        body += attribute(RTA_PREFSRC, IPv4Address(route.source).packed)
+    return body
+
+
+def limit_rate(index: int, rate_bps: int, queue_packets: int, what: str) -> list[Message]:
+    """Limit what leaves an interface: a token bucket over a queue of so many packets.
+
+    The burst is what passes in 2 ms, two full frames at least.
+    """
+    rate = max(1, rate_bps // 8)
+    parameters = TBF_PARAMETERS.pack(0, _ETHERNET, 0, 0, 0, min(rate, 0xFFFF_FFFF), queue_packets, 0, 0)
+    options = attribute(TBF_PARMS, parameters)
+    options += number(TBF_BURST, max(2 * _FRAME_BYTES, int(rate * _BURST_SECONDS)))
+    if rate > 0xFFFF_FFFF:
+        options += attribute(TBF_RATE64, struct.pack("=Q", rate))
+    bucket = _qdisc(index, TBF_HANDLE, _ROOT) + text(TCA_KIND, "tbf") + attribute(TCA_OPTIONS, options)
+    queue = _qdisc(index, FIFO_HANDLE, TBF_CLASS) + text(TCA_KIND, "pfifo")
+    queue += attribute(TCA_OPTIONS, struct.pack("=I", queue_packets))
+    return [Message(NEW_QDISC, CREATE | REPLACE, body, what) for body in (bucket, queue)]
+
+
+def unlimit_rate(index: int, what: str) -> Message:
+    """Take the rate limit of an interface away."""
+    return Message(DELETE_QDISC, 0, _qdisc(index, 0, _ROOT), what)
+
+
+def _qdisc(index: int, handle: int, parent: int) -> bytes:
+    return QDISC_HEADER.pack(0, index, handle, parent, 0)

@@ -1,0 +1,199 @@
+"""Netlink: messages as bytes, and a socket that sends many of them and waits once.
+
+The kernel answers every message of a datagram that fails, and the last one in any case because it asks to be
+acknowledged; so a whole batch costs two system calls.
+"""
+
+import os
+import socket
+import struct
+import sys
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
+REPLACE, EXCLUSIVE, CREATE = 0x100, 0x200, 0x400
+
+_HEADER = struct.Struct("=IHHII")
+_ATTRIBUTE = struct.Struct("=HH")
+_ERROR, _DONE = 2, 3
+_DUMP_INTERRUPTED = 0x10
+_ACK_HAS_TEXT = 0x200
+_TEXT = 1
+_NESTED, _KIND_MASK = 0x8000, 0x3FFF
+_SOL_NETLINK, _CAP_ACK, _EXTENDED_ACK, _STRICT_CHECK = 270, 10, 11, 12
+_BATCH = 64
+_RECEIVE_BYTES = 256 * 1024
+_ECHOED_HEADER_BYTES = 20
+
+
+class Message(NamedTuple):
+    """One request.
+
+    Attributes:
+        kind: As ``RTM_NEWLINK``.
+        flags: Besides ``REQUEST``.
+        body: What follows the header.
+        what: What it does, for the error if it fails.
+    """
+
+    kind: int
+    flags: int
+    body: bytes
+    what: str
+
+
+class NetlinkError(OSError):
+    """The kernel refused a message.
+
+    Args:
+        number: Error number.
+        what: What the message was to do.
+        reason: The kernel's own sentence; empty for none.
+    """
+
+    def __init__(self, number: int, what: str, reason: str) -> None:
+        text = os.strerror(number)
+        super().__init__(number, f"{what}: {text} ({reason})" if reason else f"{what}: {text}")
+
+
+def attribute(kind: int, body: bytes) -> bytes:
+    """Give one attribute, padded."""
+    length = _ATTRIBUTE.size + len(body)
+    return _ATTRIBUTE.pack(length, kind) + body + bytes(-length % 4)
+
+
+def number(kind: int, value: int) -> bytes:
+    """Give an attribute of 32 bits."""
+    return attribute(kind, value.to_bytes(4, sys.byteorder))
+
+
+def text(kind: int, value: str) -> bytes:
+    """Give an attribute of zero-terminated text."""
+    return attribute(kind, value.encode() + b"\0")
+
+
+def nested(kind: int, *children: bytes) -> bytes:
+    """Give an attribute made of attributes."""
+    return attribute(kind | _NESTED, b"".join(children))
+
+
+def attributes(body: bytes, start: int = 0) -> dict[int, bytes]:
+    """Take attributes apart, by kind; the last of a kind wins."""
+    found = {}
+    while start + _ATTRIBUTE.size <= len(body):
+        length, kind = _ATTRIBUTE.unpack_from(body, start)
+        if length < _ATTRIBUTE.size:
+            break
+        found[kind & _KIND_MASK] = body[start + _ATTRIBUTE.size : start + length]
+        start += (length + 3) & ~3
+    return found
+
+
+def as_number(body: bytes) -> int:
+    """Give the number in an attribute."""
+    return int.from_bytes(body, sys.byteorder)
+
+
+def as_text(body: bytes) -> str:
+    """Give the text in an attribute."""
+    return body.rstrip(b"\0").decode(errors="replace")
+
+
+def encode(messages: Sequence[Message], first: int) -> bytes:
+    """Give a datagram; sequence numbers count from ``first``, and the last message asks to be acknowledged."""
+    parts = []
+    for sequence, message in enumerate(messages, first):
+        is_last = sequence == first + len(messages) - 1
+        flags = REQUEST | message.flags | (ACK if is_last else 0)
+        parts.append(_HEADER.pack(_HEADER.size + len(message.body), message.kind, flags, sequence, 0))
+        parts.append(message.body + bytes(-len(message.body) % 4))
+    return b"".join(parts)
+
+
+class NetlinkSocket:
+    """A route netlink socket of the network namespace that the calling thread is in. One request at a time."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+        for option in (_CAP_ACK, _EXTENDED_ACK, _STRICT_CHECK):
+            self._socket.setsockopt(_SOL_NETLINK, option, 1)
+        self._socket.bind((0, 0))
+        self._sequence = 1
+
+    def close(self) -> None:
+        """Close it."""
+        self._socket.close()
+
+    def request(self, messages: Sequence[Message]) -> None:
+        """Send ``messages``; all are tried.
+
+        Raises:
+            NetlinkError: The first that the kernel refused.
+        """
+        failure = None
+        for start in range(0, len(messages), _BATCH):
+            failure = failure or self._exchange(messages[start : start + _BATCH])
+        if failure is not None:
+            raise failure
+
+    def dump(self, kind: int, header: bytes) -> list[bytes]:
+        """Give the bodies of all answers to a dump request.
+
+        Raises:
+            NetlinkError: The kernel refused.
+        """
+        while True:
+            message = Message(kind, DUMP, header, "reading the network")
+            first = self._send([message])
+            found, is_whole = self._collect(first, message)
+            if is_whole:
+                return found
+
+    def _send(self, messages: Sequence[Message]) -> int:
+        first = self._sequence
+        self._sequence = (first + len(messages)) & 0x7FFF_FFFF
+        self._socket.send(encode(messages, first))
+        return first
+
+    def _exchange(self, messages: Sequence[Message]) -> NetlinkError | None:
+        first = self._send(messages)
+        failure = None
+        while True:
+            for kind, flags, sequence, body in self._receive():
+                if kind != _ERROR or not first <= sequence < first + len(messages):
+                    continue
+                failure = failure or _failure(body, flags, messages[sequence - first])
+                if sequence == first + len(messages) - 1:
+                    return failure
+
+    def _collect(self, sequence: int, message: Message) -> tuple[list[bytes], bool]:
+        found: list[bytes] = []
+        is_whole = True
+        while True:
+            for kind, flags, answered, body in self._receive():
+                if answered != sequence:
+                    continue
+                is_whole = is_whole and not flags & _DUMP_INTERRUPTED
+                if kind == _DONE:
+                    return found, is_whole
+                if kind == _ERROR and (failure := _failure(body, flags, message)):
+                    raise failure
+                found.append(body)
+
+    def _receive(self) -> Iterator[tuple[int, int, int, bytes]]:
+        """Give kind, flags, sequence number and body of each message of the next datagram."""
+        datagram = self._socket.recv(_RECEIVE_BYTES)
+        start = 0
+        while start + _HEADER.size <= len(datagram):
+            length, kind, flags, sequence, _ = _HEADER.unpack_from(datagram, start)
+            yield kind, flags, sequence, datagram[start + _HEADER.size : start + length]
+            start += (length + 3) & ~3
+
+
+def _failure(body: bytes, flags: int, message: Message) -> NetlinkError | None:
+    code = -struct.unpack_from("=i", body)[0]
+    if code == 0:
+        return None
+    reason = attributes(body, _ECHOED_HEADER_BYTES).get(_TEXT, b"") if flags & _ACK_HAS_TEXT else b""
+    return NetlinkError(code, message.what, as_text(reason))

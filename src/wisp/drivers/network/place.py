@@ -1,0 +1,193 @@
+"""One network namespace of ours: its descriptor, its netlink socket, its kernel settings, its taps."""
+
+import ctypes
+import errno
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from wisp.drivers.network.netlink import NetlinkSocket
+from wisp.primitives.errors import MissingPrerequisite
+
+_CLONE_NEWNET = 0x4000_0000
+_TUN = Path("/dev/net/tun")
+_TUNSETIFF, _TUNSETIFINDEX, _TUNSETOFFLOAD = 0x4004_54CA, 0x4004_54DA, 0x4004_54D0
+_IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
+_SETTINGS = Path("/proc/sys/net")
+_libc = ctypes.CDLL(None, use_errno=True)
+
+# New namespaces copy the machine's IPv4 settings, which may be anything: say all that we rely on.
+_COMMON = {
+    "ipv4/conf/all/rp_filter": "0",  # there and back may be different ways
+    "ipv4/conf/default/rp_filter": "0",
+    "ipv4/conf/all/proxy_arp": "0",
+    "ipv4/conf/default/proxy_arp": "0",
+    "ipv4/conf/all/arp_ignore": "0",  # addresses live on the loopback interface
+    "ipv4/conf/all/arp_announce": "2",  # guests drop questions from outside of their subnet
+    "ipv4/ping_group_range": "0 0",  # in a cloud everybody's group is 0
+    "ipv6/conf/default/disable_ipv6": "1",  # no frames that nobody asked for
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TapOrder:
+    """A tap that shall be: interface name and index, both free so far."""
+
+    interface: str
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A namespace that is open.
+
+    Attributes:
+        netns: Descriptor of the namespace.
+        netlink: Socket inside it.
+    """
+
+    netns: int
+    netlink: NetlinkSocket
+
+    def close(self) -> None:
+        """Let go of it; it lives on while anybody else holds it."""
+        self.netlink.close()
+        os.close(self.netns)
+
+
+def home() -> int:
+    """Give a descriptor of the network namespace that the calling thread is in; the caller closes it."""
+    return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+
+@contextmanager
+def inside(netns: int, back_to: int) -> Iterator[None]:
+    """Have the calling thread inside a namespace for a while.
+
+    Raises:
+        OSError: The kernel refused.
+    """
+    _enter(netns)
+    try:
+        yield
+    finally:
+        # Staying would keep the namespace alive for as long as the thread lives.
+        _enter(back_to)
+
+
+def make(back_to: int, *, forwards: bool) -> Place:
+    """Make a namespace with our settings; the calling thread comes back.
+
+    Raises:
+        OSError: The kernel refused.
+    """
+    if _libc.unshare(_CLONE_NEWNET) != 0:
+        raise _last_error("making a network namespace")
+    try:
+        netns = home()
+        try:
+            _configure(forwards=forwards)
+            return Place(netns, NetlinkSocket())
+        except BaseException:
+            os.close(netns)
+            raise
+    finally:
+        _enter(back_to)
+
+
+def open_place(netns: int, back_to: int) -> Place:
+    """Open a namespace by its descriptor, which is owned by the result."""
+    with inside(netns, back_to):
+        return Place(netns, NetlinkSocket())
+
+
+def make_taps(netns: int, back_to: int, orders: list[TapOrder]) -> list[int]:
+    """Make taps in a namespace and give their descriptors; they vanish when the last copy is closed.
+
+    Raises:
+        MissingPrerequisite: This machine has no taps, or forbids them.
+        OSError: The kernel refused one.
+    """
+    made: list[int] = []
+    try:
+        with inside(netns, back_to):
+            for order in orders:
+                made.append(_make_tap(order))
+    except BaseException:
+        for descriptor in made:
+            os.close(descriptor)
+        raise
+    return made
+
+
+def reset_tap(descriptor: int) -> None:
+    """Take back what an earlier user of a tap may have set: no offloads, so every frame is whole."""
+    fcntl.ioctl(descriptor, _TUNSETOFFLOAD, 0)
+
+
+def socket_inside(netns: int, back_to: int, make_socket: Callable[[], socket.socket]) -> socket.socket:
+    """Give a socket that belongs to a namespace."""
+    with inside(netns, back_to):
+        return make_socket()
+
+
+def _make_tap(order: TapOrder) -> int:
+    descriptor = _open_tun()
+    try:
+        fcntl.ioctl(descriptor, _TUNSETIFINDEX, struct.pack("=I", order.index))
+        request = struct.pack("=16sH22x", order.interface.encode(), _IFF_TAP | _IFF_NO_PI)
+        fcntl.ioctl(descriptor, _TUNSETIFF, request)
+    except OSError as error:
+        os.close(descriptor)
+        raise OSError(error.errno, f"making tap {order.interface}: {error.strerror}") from error
+    return descriptor
+
+
+def _open_tun() -> int:
+    try:
+        return os.open(_TUN, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.EACCES, errno.EPERM):
+            raise
+        raise MissingPrerequisite(
+            f"taps cannot be made: {_TUN}: {error.strerror}",
+            remedy="sudo modprobe tun && sudo chmod 0666 /dev/net/tun",
+            driver="network",
+            operation="make tap",
+        ) from error
+
+
+def _configure(*, forwards: bool) -> None:
+    """Write the settings of the namespace that the calling thread is in: /proc/sys/net follows the thread."""
+    for name, value in (_COMMON | {"ipv4/ip_forward": str(int(forwards))}).items():
+        try:
+            _write(_SETTINGS / name, value)
+        except FileNotFoundError:
+            if not name.startswith("ipv6/"):  # some kernels do without
+                raise
+
+
+def _write(path: Path, value: str) -> None:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, value.encode())
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise type(error)(error.errno, f"setting {path} to {value}: {error.strerror}") from error
+
+
+def _enter(netns: int) -> None:
+    if _libc.setns(netns, _CLONE_NEWNET) != 0:
+        raise _last_error("entering a network namespace")
+
+
+def _last_error(what: str) -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, f"{what}: {os.strerror(number)}")
