@@ -1,0 +1,62 @@
+"""A folder of static content as the bytes that a guest serves from.
+
+``u32`` count, then per file, sorted by path: the lengths of its four texts (path, type, etag, last-modified), offset
+and length of its body from the start of the archive (six ``u32``), and the texts; then all bodies. Little-endian.
+"""
+
+import hashlib
+import mimetypes
+import struct
+from email.utils import formatdate
+from pathlib import Path
+
+from wisp.primitives.errors import PermanentDriverError
+
+MOST_BYTES = 256 << 20
+# The same content gives the same image wherever and whenever it was checked out: no file times go in.
+LAST_MODIFIED = formatdate(946_684_800, usegmt=True)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Give the content of a folder by request path, as ``/index.html``; hidden files are left out.
+
+    Raises:
+        PermanentDriverError: It is no folder, holds links that lead out of it, or is too large.
+    """
+    if not folder.is_dir():
+        raise PermanentDriverError(f"{folder}: no such folder of content", driver="image", operation="build")
+    found: dict[str, bytes] = {}
+    total = 0
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
+        if any(part.startswith(".") for part in relative.parts) or not path.is_file():
+            continue
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise PermanentDriverError(f"{path} leads out of the content; copy the file in", driver="image")
+        body = path.read_bytes()
+        total += len(body)
+        if total > MOST_BYTES:
+            raise PermanentDriverError(f"{folder} holds more than {MOST_BYTES >> 20} MiB", driver="image")
+        found[f"/{relative.as_posix()}"] = body
+    return found
+
+
+def pack(files: dict[str, bytes]) -> bytes:
+    """Give the archive of files by request path; the same bytes for the same files."""
+    entries = [(path.encode(), _texts(path, files[path]), files[path]) for path in sorted(files, key=str.encode)]
+    offset = 4 + sum(24 + len(path) + sum(map(len, texts)) for path, texts, _ in entries)
+    index, bodies = [struct.pack("<I", len(entries))], []
+    for path, texts, body in entries:
+        index.append(struct.pack("<6I", len(path), *map(len, texts), offset, len(body)))
+        index += [path, *texts]
+        bodies.append(body)
+        offset += len(body)
+    return b"".join(index + bodies)
+
+
+def _texts(path: str, body: bytes) -> tuple[bytes, bytes, bytes]:
+    """Give content type, etag and last-modified of a file."""
+    kind = mimetypes.MimeTypes().guess_type(path)[0] or "application/octet-stream"
+    charset = "; charset=utf-8" if kind.startswith("text/") or kind.endswith(("javascript", "json")) else ""
+    etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
+    return f"{kind}{charset}".encode(), etag.encode(), LAST_MODIFIED.encode()
