@@ -59,7 +59,10 @@ class Cloud:
     ) -> None:
         self._settings = settings or Settings.from_environment()
         self._source = None if source is None else Path(source)
-        self._desired, self._text = (None, "") if self._source is None else read_description(self._source)
+        self._desired: DesiredState | None = None
+        self._text = ""
+        if self._source is not None:
+            self._desired, self._text = read_description(self._source)
         self.name = self._desired.name if self._desired else (name or "")
         if not self.name:
             raise StateError("a cloud needs a description or a name")

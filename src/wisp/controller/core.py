@@ -166,6 +166,8 @@ class ControllerCore:
                 assert_never(event)
 
     def _replan(self, event: DesiredChanged, now: Instant) -> None:
+        if self.plan is not None and event.revision == self.revision:
+            return
         desired = event.desired or DesiredState(name="")
         decided = make_plan(desired, self.observed, rng=Random(self._seed))  # noqa: S311 - seeded on purpose
         if isinstance(decided, Infeasible):
