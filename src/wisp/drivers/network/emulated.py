@@ -140,9 +140,7 @@ class EmulatedNetwork:
         """Bring back what was; if that fails too, say so and leave the rest to the next reconcile."""
         try:
             now = await self._look()
-            ours = _parts(now.network)
-            half_made = [each for each in now.interfaces - before.interfaces if each not in ours]
-            await self._blocking(self._kernel.remove_interfaces, half_made)
+            await self._blocking(self._kernel.remove_interfaces, _half_made(before, now))
             way_back = [action for actions in reversed(undo) for action in actions]
             await self._carry_out(way_back, NetworkState(now.network), [])
         except WispError as failure:
@@ -257,6 +255,13 @@ def _translated(error: OSError) -> DriverError:
     message = f"{error.strerror or error}; {_ADVICE.get(error.errno or 0, 'the kernel does not allow it here')}"
     kind = TransientDriverError if error.errno in _TEMPORARY else PermanentDriverError
     return kind(message, driver="network", operation="apply")
+
+
+def _half_made(before: _Sight, now: _Sight) -> frozenset[tuple[str, str]]:
+    """Give the interfaces that came in between and are part of nothing; new namespaces go as a whole."""
+    rooms = {namespace.name for namespace in before.network.namespaces}
+    came = now.interfaces - before.interfaces - _parts(now.network)
+    return frozenset((namespace, interface) for namespace, interface in came if namespace in rooms)
 
 
 def _parts(network: Network) -> frozenset[tuple[str, str]]:

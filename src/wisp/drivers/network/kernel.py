@@ -18,7 +18,7 @@ from wisp.drivers.network.contents import LOOPBACK, Contents, read_contents
 from wisp.drivers.network.netlink import Message
 from wisp.drivers.network.xtables import read_rules, write_rules
 from wisp.model.description import LinkShape
-from wisp.model.network import LinkEnd, Namespace, Route, Tap, VirtualLink
+from wisp.model.network import Namespace, Route, Tap, VirtualLink
 from wisp.primitives.errors import MissingPrerequisite
 
 _Batches = defaultdict[str, list[Message]]
@@ -39,9 +39,13 @@ class _Room:
     limited: set[int] = field(default_factory=set)
     rules: dict[str, int] | None = None
 
-    def take(self, interface: str) -> int:
-        """Choose the lowest free index for a new interface."""
-        used = set(self.indexes.values())
+    def take(self, interface: str, other_end: int = LOOPBACK) -> int:
+        """Choose the lowest free index for a new interface.
+
+        A veth pair whose ends have the same index looks like an ordinary device to the kernel, which then takes a
+        second to notice that it is up; so the index of the other end is avoided.
+        """
+        used = {*self.indexes.values(), other_end}
         index = next(index for index in count(LOOPBACK + 1) if index not in used)
         self.indexes[interface] = index
         return index
@@ -112,7 +116,7 @@ class Kernel:
     def create_links(self, links: Sequence[VirtualLink]) -> None:
         """Make links with their rates, not yet their delays."""
         self.remove_interfaces((end.namespace, end.interface) for link in links for end in (link.a, link.b))
-        veths = [m.new_veth(self._veth(link.a), self._veth(link.b), f"making link {link.name}") for link in links]
+        veths = [self._veth(link) for link in links]
         self._rooms[links[0].a.namespace].place.netlink.request(veths)
         batches: _Batches = defaultdict(list)
         for link in links:
@@ -221,9 +225,11 @@ class Kernel:
             except MissingPrerequisite:
                 return {}
 
-    def _veth(self, end: LinkEnd) -> m.VethEnd:
-        room = self._rooms[end.namespace]
-        return m.VethEnd(room.place.netns, room.take(end.interface), end.interface)
+    def _veth(self, link: VirtualLink) -> Message:
+        first, second = self._rooms[link.a.namespace], self._rooms[link.b.namespace]
+        a = m.VethEnd(first.place.netns, first.take(link.a.interface), link.a.interface)
+        b = m.VethEnd(second.place.netns, second.take(link.b.interface, a.index), link.b.interface)
+        return m.new_veth(a, b, f"making link {link.name}")
 
     def _limit(self, batches: _Batches, link: VirtualLink) -> None:
         for end, shape in ((link.a, link.a_to_b), (link.b, link.b_to_a)):

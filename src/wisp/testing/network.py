@@ -1,0 +1,218 @@
+"""What every network driver promises, as a suite that a driver's author subclasses.
+
+A subclass gives one fixture: ``network``, a :class:`~wisp.ports.network.NetworkDriver` of a world that is empty.
+"""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from wisp.model.action import (
+    AddRoute,
+    CreateLink,
+    CreateNamespace,
+    CreateTap,
+    NetworkAction,
+    RemoveLink,
+    RemoveNamespace,
+    RemoveRoute,
+    RemoveTap,
+    ShapeLink,
+)
+from wisp.model.description import LinkShape
+from wisp.model.network import LinkEnd, Namespace, Network, Route, Tap, VirtualLink
+from wisp.ports.network import NetworkDriver
+from wisp.primitives.errors import DriverError
+
+FIRST = Namespace(name="host/first", address="10.0.16.1/32", forwards=True)
+SECOND = Namespace(name="host/second", address="10.0.32.1/32", forwards=True)
+DEVICE = Namespace(name="device/sensor", address="100.64.0.1/32")
+SLOW = LinkShape(rate_bps=20_000_000, delay_us=2_000, jitter_us=500, loss_ppm=10_000, queue_packets=50)
+FAST = LinkShape(rate_bps=100_000_000)
+UPLINK = VirtualLink(
+    name="link/uplink",
+    a=LinkEnd(namespace=FIRST.name, interface="l-uplink", address="172.16.0.0/31"),
+    b=LinkEnd(namespace=SECOND.name, interface="l-uplink", address="172.16.0.1/31"),
+    a_to_b=SLOW,
+    b_to_a=FAST,
+)
+RADIO = VirtualLink(
+    name=DEVICE.name,
+    a=LinkEnd(namespace=DEVICE.name, interface="eth0"),
+    b=LinkEnd(namespace=FIRST.name, interface="d-sensor", address=FIRST.address),
+)
+GUEST = Tap(name="web", namespace=SECOND.name, interface="t-web", gateway="10.0.32.1/32", address="10.0.32.2")
+ROUTES = (
+    Route(namespace=DEVICE.name, destination="default", interface="eth0", via="10.0.16.1", source="100.64.0.1"),
+    Route(namespace=FIRST.name, destination="100.64.0.1/32", interface="d-sensor", source="10.0.16.1"),
+    Route(
+        namespace=FIRST.name,
+        destination="10.0.32.0/20",
+        interface="l-uplink",
+        via="172.16.0.1",
+        source="10.0.16.1",
+    ),
+    Route(namespace=SECOND.name, destination="10.0.16.0/20", interface="l-uplink", via="172.16.0.0"),
+)
+SMALL = Network(
+    namespaces=frozenset((FIRST, SECOND, DEVICE)),
+    links=frozenset((UPLINK, RADIO)),
+    taps=frozenset((GUEST,)),
+    routes=frozenset(ROUTES),
+)
+
+
+def creations(network: Network) -> list[NetworkAction]:
+    """Give the actions that make a network out of nothing."""
+    return [
+        *(CreateNamespace(namespace=each) for each in sorted(network.namespaces, key=lambda each: each.name)),
+        *(CreateLink(link=each) for each in sorted(network.links, key=lambda each: each.name)),
+        *(CreateTap(tap=each) for each in sorted(network.taps, key=lambda each: each.name)),
+        *(AddRoute(route=each) for each in sorted(network.routes, key=lambda each: (each.namespace, each.destination))),
+    ]
+
+
+class NetworkDriverContract:
+    """The promises of :class:`wisp.ports.network.NetworkDriver`."""
+
+    async def test_an_empty_world_is_seen_empty(self, network: NetworkDriver) -> None:
+        """What nobody made is not seen."""
+        assert await network.observe() == Network()
+
+    async def test_what_was_made_is_seen_as_it_was_planned(self, network: NetworkDriver) -> None:
+        """Plan and observation compare equal, to the last value."""
+        await network.apply(creations(SMALL))
+        assert await network.observe() == SMALL
+
+    async def test_repeating_changes_nothing(self, network: NetworkDriver) -> None:
+        """Every action may be repeated."""
+        await network.apply(creations(SMALL))
+        await network.apply(creations(SMALL))
+        assert await network.observe() == SMALL
+
+    async def test_removing_what_is_not_there_is_fine(self, network: NetworkDriver) -> None:
+        """Removals may be repeated too."""
+        removals = [RemoveRoute(route=ROUTES[0]), RemoveTap(tap=GUEST), RemoveLink(link=UPLINK)]
+        await network.apply([*removals, RemoveNamespace(name=FIRST.name)])
+        assert await network.observe() == Network()
+
+    async def test_things_go_one_by_one(self, network: NetworkDriver) -> None:
+        """Routes, taps, links and namespaces can be taken away on their own; routes go with their interface."""
+        await network.apply(creations(SMALL))
+        await network.apply([RemoveRoute(route=ROUTES[0]), RemoveTap(tap=GUEST)])
+        left = replace(SMALL, taps=frozenset(), routes=SMALL.routes - {ROUTES[0]})
+        assert await network.observe() == left
+        await network.apply([RemoveLink(link=UPLINK)])
+        left = replace(left, links=frozenset((RADIO,)), routes=frozenset((ROUTES[1],)))
+        assert await network.observe() == left
+
+    async def test_a_namespace_goes_with_all_that_is_in_it(self, network: NetworkDriver) -> None:
+        """And what was there can be made again at once."""
+        await network.apply(creations(SMALL))
+        await network.apply([RemoveNamespace(name=FIRST.name)])
+        left = Network(namespaces=frozenset((SECOND, DEVICE)), taps=SMALL.taps)
+        assert await network.observe() == left
+        await network.apply(creations(SMALL))
+        assert await network.observe() == SMALL
+
+    async def test_everything_can_go(self, network: NetworkDriver) -> None:
+        """Nothing is left behind."""
+        await network.apply(creations(SMALL))
+        await network.apply([RemoveNamespace(name=each.name) for each in SMALL.namespaces])
+        assert await network.observe() == Network()
+
+    @pytest.mark.parametrize(
+        "shape",
+        [
+            LinkShape(),
+            LinkShape(rate_bps=8_000_000),
+            LinkShape(rate_bps=8_000_001, queue_packets=7),
+            LinkShape(delay_us=1),
+            LinkShape(jitter_us=1),
+            LinkShape(loss_ppm=1_000_000, queue_packets=3),
+            LinkShape(rate_bps=100_000_000_000, delay_us=5_000_000, loss_ppm=1),
+        ],
+        ids=str,
+    )
+    async def test_a_link_takes_any_shape(self, network: NetworkDriver, shape: LinkShape) -> None:
+        """From one shape to another and back, each direction on its own, while the routes stay."""
+        await network.apply(creations(SMALL))
+        changed = replace(UPLINK, a_to_b=FAST, b_to_a=shape)
+        await network.apply([ShapeLink(link=changed)])
+        assert await network.observe() == replace(SMALL, links=frozenset((changed, RADIO)))
+        await network.apply([ShapeLink(link=UPLINK)])
+        assert await network.observe() == SMALL
+
+    async def test_a_route_replaces_the_one_before(self, network: NetworkDriver) -> None:
+        """There is one route to a destination."""
+        await network.apply(creations(SMALL))
+        changed = replace(ROUTES[2], via=None)
+        await network.apply([AddRoute(route=changed)])
+        assert await network.observe() == replace(SMALL, routes=SMALL.routes - {ROUTES[2]} | {changed})
+
+    async def test_a_device_moves(self, network: NetworkDriver) -> None:
+        """Its link goes and comes elsewhere in one batch, with the same address."""
+        await network.apply(creations(SMALL))
+        there = replace(RADIO, b=LinkEnd(namespace=SECOND.name, interface="d-sensor", address=SECOND.address))
+        way = replace(ROUTES[0], via="10.0.32.1")
+        await network.apply([RemoveLink(link=RADIO), CreateLink(link=there), AddRoute(route=way)])
+        seen = await network.observe()
+        assert seen.links == {UPLINK, there}
+        assert seen.routes == {way, *ROUTES[2:]}
+
+    async def test_a_tap_changes_its_address(self, network: NetworkDriver) -> None:
+        """The same interface name serves again at once."""
+        await network.apply(creations(SMALL))
+        changed = replace(GUEST, address="10.0.32.77")
+        await network.apply([RemoveTap(tap=GUEST), CreateTap(tap=changed)])
+        assert (await network.observe()).taps == {changed}
+
+    @pytest.mark.parametrize(
+        ("action", "word"),
+        [
+            (CreateLink(link=UPLINK), "host/first"),
+            (CreateTap(tap=GUEST), "host/second"),
+            (AddRoute(route=ROUTES[1]), "100.64.0.1/32"),
+            (ShapeLink(link=UPLINK), "link/uplink"),
+        ],
+        ids=["link", "tap", "route", "shape"],
+    )
+    async def test_what_it_needs_must_be_there(self, network: NetworkDriver, action: NetworkAction, word: str) -> None:
+        """An action in a place that does not exist is refused, with its name."""
+        with pytest.raises(DriverError, match=word):
+            await network.apply([action])
+        assert await network.observe() == Network()
+
+    async def test_a_name_is_taken_once(self, network: NetworkDriver) -> None:
+        """Two things cannot have the same interface."""
+        await network.apply(creations(SMALL))
+        clash = replace(GUEST, name="other", interface="l-uplink", address="10.0.32.3")
+        with pytest.raises(DriverError, match="l-uplink"):
+            await network.apply([CreateTap(tap=clash)])
+        assert await network.observe() == SMALL
+
+    async def test_a_source_must_be_ones_own(self, network: NetworkDriver) -> None:
+        """A route cannot prefer an address that is not there."""
+        await network.apply(creations(SMALL))
+        with pytest.raises(DriverError, match=r"100\.64\.0\.1/32"):
+            await network.apply([AddRoute(route=replace(ROUTES[1], source="10.9.9.9"))])
+        assert await network.observe() == SMALL
+
+    async def test_a_failed_batch_leaves_what_was(self, network: NetworkDriver) -> None:
+        """What a call did before it failed is undone: made things go, removed things come back."""
+        await network.apply(creations(SMALL))
+        stranger = Namespace(name="host/third", address="10.0.48.1/32")
+        with pytest.raises(DriverError, match="host/nowhere"):
+            await network.apply([
+                RemoveTap(tap=GUEST),
+                RemoveNamespace(name=FIRST.name),
+                CreateNamespace(namespace=stranger),
+                CreateTap(tap=replace(GUEST, namespace="host/nowhere")),
+            ])  # fmt: skip
+        assert await network.observe() == SMALL
+
+    async def test_overlapping_calls_keep_out_of_each_other(self, network: NetworkDriver) -> None:
+        """Calls may overlap; each sees a whole world."""
+        await asyncio.gather(*(network.apply(creations(SMALL)) for _ in range(3)), network.observe())
+        assert await network.observe() == SMALL
