@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from wisp.codec import declared, guest_config, placeholder
 from wisp.codec.build import vnf_path
 from wisp.codec.form import Reference, Template
-from wisp.codec.reader import Mention, Reader, did_you_mean
+from wisp.codec.reader import Mention, Reader, did_you_mean, quoted
 from wisp.model.description import DeclaredInstance, DesiredState, Kind, PublishedPort, Vdu
 from wisp.model.peer import Peers
 
@@ -50,7 +50,9 @@ def _service_of(path: str) -> str:
 
 def _check_known(mention: Mention, name: str, known: set[str], what: str, reader: Reader) -> None:
     if name not in known and not _may_be_known(name, what, reader):
-        reader.complain(mention.path, f"there is no {what} '{name[:60]}'", did_you_mean(name, known), line=mention.line)
+        reader.complain(
+            mention.path, f"there is no {what} {quoted(name)}", did_you_mean(name, known), line=mention.line
+        )
 
 
 def _may_be_known(name: str, what: str, reader: Reader) -> bool:
@@ -70,7 +72,7 @@ def _check_template(mention: Mention, secrets: bool, reader: Reader) -> None:
             _check_known(mention, name, reader.names.get("secrets", set()), "secret", reader)
         elif word == "secret":
             hint = "hand it over in the environment: command lines are seen by everybody on the machine"
-            reader.complain(mention.path, f"a secret ('{name[:60]}') in a command", hint, line=mention.line)
+            reader.complain(mention.path, f"a secret ({quoted(name)}) in a command", hint, line=mention.line)
         elif name or word not in placeholder.BARE:
             reader.complain(mention.path, *_unknown_placeholder(word, name), line=mention.line)
 
@@ -80,7 +82,7 @@ def _unknown_placeholder(word: str, name: str) -> tuple[str, str]:
     forms = ", ".join(
         [f"${{{each}.NAME}}" for each in placeholder.NAMED] + [f"${{{each}}}" for each in placeholder.BARE]
     )
-    return f"unknown placeholder '${{{shown[:60]}}}'", f"known: {forms}"
+    return f"unknown placeholder {quoted(f'${{{shown}}}')}", f"known: {forms}"
 
 
 def _check_vdus(desired: DesiredState, reader: Reader) -> None:
@@ -111,14 +113,14 @@ def _vdu_problems(vdu: Vdu) -> Iterator[tuple[str, str, str]]:
     if not vdu.kind.is_unikernel and not vdu.command:
         yield "command", "is missing", f"{vdu.kind} runs a command"
     if not _HEALTH_PATH.fullmatch(vdu.health.path):
-        yield "health.path", f"{vdu.health.path[:60]!r} is no path", "start with / and use no spaces"
+        yield "health.path", f"{quoted(vdu.health.path)} is no path", "start with / and use no spaces"
 
 
 def _check_config(vdu: Vdu, config: Iterable[str], path: str, reader: Reader) -> None:
     for key in config:
         if vdu.kind is Kind.PROCESS:
             if not _VARIABLE.fullmatch(key):
-                reader.complain(f"{path}.{key}", f"{key[:60]!r} is no name of a variable", "letters, digits, _")
+                reader.complain(f"{path}.{key}", f"{quoted(key)} is no name of a variable", "letters, digits, _")
         elif what := _guest_key_problem(key):
             reader.complain(f"{path}.{key}", what)
 
@@ -132,13 +134,13 @@ def _check_guest_options(document: declared.Document, reader: Reader) -> None:
         for key in device.workload.environment if device.workload else ():
             if not _VARIABLE.fullmatch(key):
                 path = f"devices.{name}.workload.environment.{key}"
-                reader.complain(path, f"{key[:60]!r} is no name of a variable", "letters, digits, _")
+                reader.complain(path, f"{quoted(key)} is no name of a variable", "letters, digits, _")
 
 
 def _guest_key_problem(key: str) -> str:
     if key in RESERVED:
         return f"{key!r} is set by Wisp itself"
-    return "" if guest_config.is_key(key) else f"{key[:60]!r} is no guest option: a letter a-z, then a-z 0-9 _ . -"
+    return "" if guest_config.is_key(key) else f"{quoted(key)} is no guest option: a letter a-z, then a-z 0-9 _ . -"
 
 
 def _check_names(desired: DesiredState, reader: Reader) -> None:
@@ -174,7 +176,7 @@ def _check_doors(desired: DesiredState, reader: Reader) -> None:
         name = device.external.to[0] if device.external else ""
         if device.external and name not in known and not _may_be_known(name, "instance", reader):
             path = f"devices.{device.name}.external.to"
-            reader.complain(path, f"there is no instance '{name[:60]}'", did_you_mean(name, known))
+            reader.complain(path, f"there is no instance {quoted(name)}", did_you_mean(name, known))
 
 
 def _check_affinities(desired: DesiredState, reader: Reader) -> None:

@@ -74,7 +74,8 @@ class Reader:
     def complain(self, path: str, what: str, hint: str = "", *, line: int | None = None) -> None:
         """Note a problem at ``path``, at the line it was read from unless told otherwise."""
         at = line if line is not None else self.line_of(path)
-        self.problems.append(Problem(file=self.file, line=at, path=path, what=what, hint=hint))
+        shown = path if path.isprintable() else ascii(path)[1:-1]
+        self.problems.append(Problem(file=self.file, line=at, path=shown, what=what, hint=hint))
 
     def line_of(self, path: str) -> int | None:
         """Give the line of ``path``, or of the nearest thing around it."""
@@ -96,7 +97,7 @@ class Reader:
         values: dict[str, Any] = {}
         for word, line, value in self._entries(node, path):
             if word not in known:
-                self.complain(_join(path, word), f"unknown key {_quoted(word)}", did_you_mean(word, known), line=line)
+                self.complain(_join(path, word), f"unknown key {quoted(word)}", did_you_mean(word, known), line=line)
             elif known[word].name in values:
                 self.complain(_join(path, word), f"says the same as {known[word].name!r} again", line=line)
             else:
@@ -175,7 +176,7 @@ class Reader:
             self.complain(path, f"must hold at least {form.minimum}, holds {count}")
         if form.distinct and len(set(values)) < len(values):
             twice = next(value for value in values if values.count(value) > 1)
-            self.complain(path, f"holds {_quoted(twice)} twice")
+            self.complain(path, f"holds {quoted(twice)} twice")
 
     def _read_scalar(self, form: Form, node: Node, path: str) -> Any:
         if not isinstance(node, Scalar):
@@ -234,7 +235,7 @@ def _number(
     kind: type[int] | type[float], form: re.Pattern[str], name: str, text: str, low: float, high: float
 ) -> tuple[Any, str, str]:
     if not form.fullmatch(text):
-        return None, f"{_quoted(text)} is not a {name}", ""
+        return None, f"{quoted(text)} is not a {name}", ""
     if not low <= kind(text) <= high:
         return None, f"{text} is out of range", f"{low} to {high}"
     return kind(text), "", ""
@@ -242,7 +243,7 @@ def _number(
 
 def _not_one_of(text: str, words: Iterable[str]) -> tuple[str, str]:
     choice = ", ".join(words)
-    return f"{_quoted(text)} is not one of {choice}", did_you_mean(text, words)
+    return f"{quoted(text)} is not one of {choice}", did_you_mean(text, words)
 
 
 def name_problem(text: str) -> tuple[str, str] | None:
@@ -250,7 +251,7 @@ def name_problem(text: str) -> tuple[str, str] | None:
     if _NAME.fullmatch(text) and len(text) <= NAME_LIMIT:
         return None
     rule = f"a name has at most {NAME_LIMIT} of a-z, 0-9 and - inside"
-    return f"{_quoted(text)} cannot be a name", rule
+    return f"{quoted(text)} cannot be a name", rule
 
 
 def did_you_mean(word: str, known: Iterable[str] | Mapping[str, Any]) -> str:
@@ -270,11 +271,12 @@ def _shown(text: str) -> str:
     return text if len(text) <= 60 and text.isprintable() else ascii(text[:60])[1:-1] + "…" * (len(text) > 60)
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """Give a text as a message may hold it: in quotes, cut, and on one line."""
     return f"'{_shown(text)}'"
 
 
 def _described(node: Node) -> str:
     if isinstance(node, Scalar):
-        return "nothing" if node.is_null else _quoted(node.value)
+        return "nothing" if node.is_null else quoted(node.value)
     return "a list" if isinstance(node, document.Sequence) else "keys and values"

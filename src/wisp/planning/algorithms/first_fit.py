@@ -37,14 +37,16 @@ def place(
 ) -> tuple[Decision, ...] | tuple[Conflict, ...]:
     """Give a host for every instance, or what keeps some from having one."""
     order = _most_constrained_first(problem)
+    first = tried = _round(order, problem)
     for _ in range(ROUNDS):
-        decisions, conflicts, stuck = _round(order, problem)
-        if not stuck:
-            return _as_declared(decisions, problem)
-        if order[: len(stuck)] == stuck:
+        if not tried.stuck:
+            return _as_declared(tried.decisions, problem)
+        in_front = {candidate.group.name for candidate in tried.stuck}
+        if {candidate.group.name for candidate in order[: len(in_front)]} == in_front:
             break
-        order = stuck + [candidate for candidate in order if candidate not in stuck]
-    return conflicts
+        order = [*tried.stuck, *(each for each in order if each.group.name not in in_front)]
+        tried = _round(order, problem)
+    return tuple(each for candidate in first.stuck for each in _conflicts(candidate, problem, first.usage))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,23 +70,26 @@ def _candidate(group: Group, problem: PlacementProblem) -> _Candidate:
     return _Candidate(group, tuple(host for host, constraint in tried if not constraint), _told(refused))
 
 
-def _round(
-    order: Sequence[_Candidate], problem: PlacementProblem
-) -> tuple[list[Decision], tuple[Conflict, ...], list[_Candidate]]:
-    """Place in order; give the decisions, and the conflicts of those that found no host."""
-    usage = Usage(problem.hosts.values())
-    decisions: list[Decision] = []
-    conflicts: list[Conflict] = []
-    stuck: list[_Candidate] = []
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """What came of placing once: decisions, what is used then, and the candidates that found no host."""
+
+    decisions: list[Decision]
+    usage: Usage
+    stuck: list[_Candidate]
+
+
+def _round(order: Sequence[_Candidate], problem: PlacementProblem) -> _Round:
+    """Place in this order."""
+    done = _Round([], Usage(problem.hosts.values()), [])
     for candidate in order:
-        host, refused = _first_fit(candidate, changing_constraints(candidate.group, usage))
+        host, refused = _first_fit(candidate, changing_constraints(candidate.group, done.usage))
         if host is None:
-            stuck.append(candidate)
-            conflicts.extend(_conflicts(candidate, refused, problem, usage))
+            done.stuck.append(candidate)
         else:
-            decisions.extend(_decisions(candidate, host, refused, usage))
-            usage.put(candidate.group, host.name)
-    return decisions, tuple(conflicts), stuck
+            done.decisions.extend(_decisions(candidate, host, refused, done.usage))
+            done.usage.put(candidate.group, host.name)
+    return done
 
 
 def _first_fit(candidate: _Candidate, changing: Sequence[Constraint]) -> tuple[Host | None, list[Refused]]:
@@ -115,10 +120,9 @@ def _decisions(candidate: _Candidate, host: Host, refused: list[Refused], usage:
     ]
 
 
-def _conflicts(
-    candidate: _Candidate, refused: list[Refused], problem: PlacementProblem, usage: Usage
-) -> list[Conflict]:
+def _conflicts(candidate: _Candidate, problem: PlacementProblem, usage: Usage) -> list[Conflict]:
     reasons = conflicting(tuple(problem.hosts.values()), constraints(candidate.group, problem, usage))
+    _, refused = _first_fit(candidate, changing_constraints(candidate.group, usage))
     told = (*candidate.refused, *_told(refused))
     return [
         Conflict(instance=member.name, constraints=reasons or ("no hosts are declared",), refused=told)
