@@ -166,8 +166,9 @@ class Reader:
             read.append(self.read(form.of, item, here))
         values = tuple(value for value in read if value is not INVALID)
         self._check_items(form, len(node.items), values, path)
-        wrong = len(values) < len(read) and form.minimum
-        return INVALID if wrong or len(node.items) < form.minimum else values
+        is_short = len(values) < max(form.minimum, len(read) if form.minimum else 0)
+        is_long = form.maximum is not None and len(values) > form.maximum
+        return INVALID if is_short or is_long else values
 
     def _check_items(self, form: Items, count: int, values: tuple[Any, ...], path: str) -> None:
         if form.minimum == form.maximum and count != form.minimum:

@@ -111,6 +111,7 @@ def test_vnfs_become_instances():
         ("kinds: [process]", "kinds: [proces]", "hosts.pc-2.kinds[0]: 'proces' is not one of unikernel/microvm"),
         ("{site: north", "{site: nord", "f.yaml:6: hosts.pc-1.site: there is no site 'nord' (did you mean 'north'?)"),
         ("[pc-1, pc-2]", "[pc-1]", "links.cable.between: must hold 2 entries, holds 1"),
+        ("[pc-1, pc-2]", "[pc-1, pc-2, pc-1]", "links.cable.between: must hold 2 entries, holds 3"),
         ("[pc-1, pc-2]", "[pc-1, pc-1]", "links.cable.between: holds 'pc-1' twice"),
         ("host: pc-1", "host: pc-3", "access_points.radio.host: there is no host 'pc-3' (did you mean 'pc-2'?)"),
         ("role: web", "role: wed", "images.page.role: 'wed' is not one of aggregator, web (did you mean 'web'?)"),
