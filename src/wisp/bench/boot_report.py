@@ -115,7 +115,7 @@ _NOTES = {
     boot_plan.CONTAINER: "`runc run --detach` of the same server with runc's default configuration, in the client's "
     "network namespace, without a cgroup; memory is the server's alone",
     boot_plan.LINUX: f"the distribution's cloud kernel and busybox httpd, {linux_vm.MEMORY_BYTES >> 20} MiB, on the "
-    "same QEMU command line with ACPI on; its kernel hangs in some starts, so a start silent for "
+    "same QEMU command line with ACPI on, told the rate of its time stamp counter; a start silent for "
     f"{boot_worker.LINUX_DEADLINE_S:g} s is tried once more and counted in `retries`",
 }
 

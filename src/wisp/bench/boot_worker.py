@@ -118,7 +118,7 @@ class Cases:
             raise ValueError("the plan has no Linux VM")
         with open_tap("linux", LINUX_SUBNET) as tap:
             machine = microvm.machine_arguments(self._hypervisor, memory_bytes=linux_vm.MEMORY_BYTES)
-            boot = ("-kernel", str(peer.kernel), "-initrd", str(peer.initrd), "-append", linux_vm.COMMAND_LINE)
+            boot = ("-kernel", str(peer.kernel), "-initrd", str(peer.initrd), "-append", linux_vm.command_line())
             network = microvm.network_arguments(tap_descriptor=microvm.TAP_DESCRIPTOR, mac=tap.mac)
             yield Launch(
                 argv=(*(part.replace("acpi=off", "acpi=on") for part in machine), *boot, *network),

@@ -70,6 +70,7 @@ class Started:
 
     def __init__(self, launch: Launch) -> None:
         self._launch = launch
+        self._waited = False
         self.started_ns = time.monotonic_ns()
         self.pid = spawn(launch)
 
@@ -77,9 +78,9 @@ class Started:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(ProcessLookupError):
+        if not self._waited:
             os.kill(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
+            os.waitpid(self.pid, 0)
         if self._launch.cleanup is not None:
             self._launch.cleanup()
 
@@ -95,8 +96,12 @@ class Started:
 
     def pss_bytes(self) -> int:
         """Give the server's proportional set size [byte]."""
-        pid_file = self._launch.pid_file
-        return pss_bytes(self.pid if pid_file is None else int(pid_file.read_text()))
+        if self._launch.pid_file is None:
+            return pss_bytes(self.pid)
+        # The program that leaves the file may write it after the server answers, but surely before it ends.
+        os.waitpid(self.pid, 0)
+        self._waited = True
+        return pss_bytes(int(self._launch.pid_file.read_text()))
 
 
 def spawn(launch: Launch) -> int:

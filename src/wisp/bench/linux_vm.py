@@ -12,13 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from wisp.bench.machine import find_command
+from wisp.bench.machine import cpu_mhz, find_command
 from wisp.primitives.errors import MissingPrerequisite
 
 META_PACKAGE = "linux-image-cloud-amd64"
 # In the order in which they need each other; one that is built into the kernel has no file and is left out.
 MODULES = ("virtio_ring", "virtio", "virtio_mmio", "failover", "net_failover", "virtio_net")
-COMMAND_LINE = "console=ttyS0 quiet panic=-1"
 MEMORY_BYTES = 128 << 20
 _BUSYBOX = "/bin/busybox"
 
@@ -46,6 +45,17 @@ def prepare(cache: Path, *, address: str, prefix_length: int) -> LinuxVm:
     initrd = cache / "linux-initrd.cpio"
     initrd.write_bytes(_initrd(modules, address, prefix_length))
     return LinuxVm(kernel=kernel, initrd=initrd)
+
+
+def command_line() -> str:
+    """Give the kernel's command line.
+
+    On a busy machine the kernel fails to measure its time stamp counter and then hangs; under QEMU's translator that
+    counter is the machine's own, so the kernel is told its rate.
+    """
+    words = ["console=ttyS0", "quiet", "panic=-1"]
+    rate_mhz = cpu_mhz()
+    return " ".join(words if rate_mhz is None else [*words, f"tsc_early_khz={round(rate_mhz * 1000)}"])
 
 
 def _installed() -> tuple[Path, Path] | None:

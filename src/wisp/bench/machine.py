@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+UNKNOWN = "unknown"
 _SYSTEM_FOLDERS = "/usr/sbin:/sbin"
 
 
@@ -25,10 +26,16 @@ def machine_facts() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "kernel": platform.release(),
-        "distribution": platform.freedesktop_os_release().get("PRETTY_NAME", "unknown"),
+        "distribution": platform.freedesktop_os_release().get("PRETTY_NAME", UNKNOWN),
         "load_1min": os.getloadavg()[0],
         "user": "root" if os.geteuid() == 0 else "ordinary",
     }
+
+
+def cpu_mhz() -> float | None:
+    """Give the processor's rate as the kernel tells it [MHz]; ``None`` where it does not."""
+    rate = _field_of("/proc/cpuinfo", "cpu MHz")
+    return None if rate == UNKNOWN else float(rate)
 
 
 def versions(commands: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
@@ -55,4 +62,4 @@ def _field_of(path: str, name: str) -> str:
         key, _, value = line.partition(":")
         if key.strip() == name:
             return value.strip()
-    return "unknown"
+    return UNKNOWN
