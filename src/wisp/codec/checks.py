@@ -40,8 +40,8 @@ def _check_mention(mention: Mention, reader: Reader, services: dict[str, set[str
             known = set[str]().union(*(reader.names.get(section, ()) for section in sections))
             what = " or ".join(section.removesuffix("s").replace("_", " ") for section in sections)
             _check_known(mention, mention.text, known, what, reader)
-        case Template(secrets=secrets):
-            _check_template(mention, secrets, reader)
+        case Template(command=in_command):
+            _check_template(mention, in_command, reader)
 
 
 def _service_of(path: str) -> str:
@@ -61,18 +61,20 @@ def _may_be_known(name: str, what: str, reader: Reader) -> bool:
     return any(name == vnf or name.startswith(f"{vnf}-") for vnf in unread)
 
 
-def _check_template(mention: Mention, secrets: bool, reader: Reader) -> None:
+def _check_template(mention: Mention, in_command: bool, reader: Reader) -> None:
     if placeholder.is_unclosed(mention.text):
         reader.complain(mention.path, "has '${' without '}'", "write $ alone for a dollar", line=mention.line)
     for word, name in placeholder.names(mention.text):
         if word in ("address", "host"):
             known = reader.names["instances"] | reader.names.get("devices", set())
             _check_known(mention, name, known, "instance or device", reader)
-        elif word == "secret" and secrets:
+        elif word == "secret" and not in_command:
             _check_known(mention, name, reader.names.get("secrets", set()), "secret", reader)
         elif word == "secret":
             hint = "hand it over in the environment: command lines are seen by everybody on the machine"
             reader.complain(mention.path, f"a secret ({quoted(name)}) in a command", hint, line=mention.line)
+        elif (word, name) == ("python", "") and not in_command:
+            reader.complain(mention.path, "'${python}' stands for something in commands only", line=mention.line)
         elif name or word not in placeholder.BARE:
             reader.complain(mention.path, *_unknown_placeholder(word, name), line=mention.line)
 

@@ -100,7 +100,7 @@ class AccessPointBody(ShapeBody):
 class WorkloadBody:
     """A command that a device runs once the services it talks to answer."""
 
-    command: tuple[str, ...] = key(Items(Template(secrets=False), minimum=1), "Program and arguments.")
+    command: tuple[str, ...] = key(Items(Template(command=True), minimum=1), "Program and arguments.")
     environment: Mapping[str, str] = key(Table(Template(), keys=Text("NAME")), "Environment variables.", default={})
     paused: bool = key(Flag(), "Whether it is not to run for now.", default=False)
 
@@ -157,7 +157,7 @@ class VduBody:
     kind: str = key(Choice(tuple(Kind)), "What runs it.")
     image: str | None = key(Reference(("images",)), "The image, for unikernels.", default=None)
     command: tuple[str, ...] = key(
-        Items(Template(secrets=False), minimum=1), "Program and arguments, for `process`.", default=()
+        Items(Template(command=True), minimum=1), "Program and arguments, for `process`.", default=()
     )
     cpu: int = key(Amount(units.CPU), "Reserved, in cores or thousandths of one.", default=100)
     memory: int = key(Amount(units.MEMORY), "Reserved.", default=16 << 20)

@@ -31,9 +31,9 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """Text that may hold placeholders; ``secrets`` says whether ``${secret.NAME}`` is one of them."""
+    """Text that may hold placeholders; in a ``command`` also ``${python}``, elsewhere also ``${secret.NAME}``."""
 
-    secrets: bool = True
+    command: bool = False
 
 
 @dataclass(frozen=True, slots=True)

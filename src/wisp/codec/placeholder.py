@@ -16,7 +16,7 @@ MEANINGS = {
     "${host.NAME}": "host that an instance runs on, or that a device attaches to",
     "${secret.NAME}": "value of a secret, read when the instance starts; not in commands",
     "${here}": "folder of the description, absolute",
-    "${python}": "the Python that runs Wisp, on the machine of the instance",
+    "${python}": "the Python that runs Wisp, on the machine of the instance; only in commands",
 }
 
 

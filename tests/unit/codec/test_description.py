@@ -135,6 +135,7 @@ def test_vnfs_become_instances():
         ("${address.web}", "${adress.web}", "command[2]: unknown placeholder '${adress.web}' (known: ${address.NAME}"),
         ("${address.web}", "${address.web", "command[2]: has '${' without '}'"),
         ("${address.web}", "${secret.token}", "command[2]: a secret ('token') in a command (hand it over"),
+        ("${secret.token}", "${python}", "config.greeting: '${python}' stands for something in commands only"),
         ("${secret.token}", "${secret.tolken}", "config.greeting: there is no secret 'tolken' (did you mean 'token'?)"),
         ("{file: token.txt}", "{}", "secrets.token: must say either file or environment"),
         ('to: "web:80"', 'to: "wep:80"', "devices.real.external.to: there is no instance 'wep' (did you mean 'web'?)"),
