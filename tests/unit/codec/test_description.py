@@ -1,6 +1,6 @@
 """Every way a description can be wrong, with the line, the path, what is said and the hint."""
 
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 import pytest
 
@@ -9,6 +9,7 @@ from wisp.model.description import DesiredState, Kind, LatencyBound, LinkShape, 
 from wisp.primitives.time import Duration
 
 BASE = PurePath("/clouds")
+EXAMPLES = Path(__file__).parents[3] / "examples"
 GOOD = """\
 cloud: good
 sites:
@@ -208,3 +209,10 @@ def test_a_small_file_cannot_make_endless_instances():
     vnfs = "".join(f"      v{number}: {{vnfd: web, sites: all}}\n" for number in range(300))
     text = GOOD.replace("sites:\n", f"sites:\n{sites}", 1).replace("    vnfs:\n", f"    vnfs:\n{vnfs}")
     assert any("makes more than 50000 instances" in problem for problem in problems(text))
+
+
+@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*/cloud.yaml")), ids=lambda file: file.parent.name)
+def test_every_example_is_good(file):
+    state = parse(file.read_text("utf-8"), file=str(file), base=file.parent)
+    assert isinstance(state, DesiredState), state
+    assert all(Path(image.content).is_dir() for image in state.images if image.content)
