@@ -1,5 +1,6 @@
 """Chooses and wires the drivers of an emulated cloud."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -56,7 +57,7 @@ async def instance_drivers(children: KeptChildren, settings: Settings) -> Mappin
     return {
         Kind.MICROVM: MicrovmDriver(children, images, accelerator, settings.search_path),
         Kind.SPT: SptDriver(children, images),
-        Kind.PROCESS: ProcessDriver(children),
+        Kind.PROCESS: ProcessDriver(children, python=sys.executable),
     }
 
 

@@ -13,13 +13,19 @@ from wisp.primitives.time import Duration
 
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OPEN_FILES = 4096
+PYTHON_PLACEHOLDER = "${python}"
 
 
 class ProcessDriver:
-    """Runs a command in the instance's own network namespace, without any privilege."""
+    """Runs a command in the instance's own network namespace, without any privilege.
 
-    def __init__(self, children: KeptChildren) -> None:
-        self._children = children
+    Args:
+        children: Spawns them.
+        python: What ``${python}`` stands for in a command.
+    """
+
+    def __init__(self, children: KeptChildren, *, python: str) -> None:
+        self._children, self._python = children, python
 
     def capabilities(self) -> Capabilities:
         """Give what it can do."""
@@ -31,7 +37,7 @@ class ProcessDriver:
 
     async def start(self, spec: InstanceSpec, secrets: Mapping[str, str]) -> Handle:
         """Spawn the command; see the port."""
-        return await self._children.spawn(spec, command(spec, secrets))
+        return await self._children.spawn(spec, command(spec, secrets, python=self._python))
 
     async def recover(self, handle: Handle) -> Exit | None:
         """Say how it ended, or ``None`` while it runs."""
@@ -42,16 +48,17 @@ class ProcessDriver:
         await self._children.stop(handle, grace=grace)
 
 
-def command(spec: InstanceSpec, secrets: Mapping[str, str]) -> Command:
+def command(spec: InstanceSpec, secrets: Mapping[str, str], *, python: str) -> Command:
     """Give the process of an instance.
 
     Raises:
         PermanentDriverError: The program does not exist.
     """
-    program = shutil.which(spec.command[0], path=SEARCH_PATH)
+    argv = tuple(filled_in(word.replace(PYTHON_PLACEHOLDER, python), secrets) for word in spec.command)
+    program = shutil.which(argv[0], path=SEARCH_PATH)
     if program is None:
         raise PermanentDriverError(
-            f"{spec.name}: no program {spec.command[0]!r} on this machine; install it, or give its whole path",
+            f"{spec.name}: no program {argv[0]!r} on this machine; install it, or give its whole path",
             driver=Kind.PROCESS,
             operation="start",
             subject=spec.name,
@@ -59,7 +66,7 @@ def command(spec: InstanceSpec, secrets: Mapping[str, str]) -> Command:
     environment = {"PATH": SEARCH_PATH, "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1", "WISP_NAME": spec.name}
     environment |= {key: filled_in(value, secrets) for key, value in spec.config}
     return Command(
-        argv=(program, *spec.command[1:]),
+        argv=(program, *argv[1:]),
         environment=environment,
         namespace=f"netns/{spec.namespace}",
         open_files=OPEN_FILES,
