@@ -7,12 +7,13 @@ addresses, ``routing`` finds paths, and ``realisation`` writes it all down as a 
 
 from wisp.model.description import DesiredState
 from wisp.model.observation import ObservedState
-from wisp.model.plan import Conflict, Decision, Infeasible, Plan
+from wisp.model.plan import Assignments, Conflict, Decision, Infeasible, Plan
 from wisp.planning.addressing import assign
 from wisp.planning.algorithms import ALGORITHMS
 from wisp.planning.problem import PlacementProblem
 from wisp.planning.realisation import Realisation
 from wisp.primitives.chance import Rng
+from wisp.primitives.errors import StateError
 
 
 def plan(
@@ -25,26 +26,30 @@ def plan(
         observed: What was given out before stays where it still fits; hosts that are down are not used.
         rng: Chance, for algorithms that use it.
         algorithm: A name in :data:`wisp.planning.algorithms.ALGORITHMS`.
-
-    Raises:
-        StateError: There are not enough addresses.
     """
     placed = ALGORITHMS[algorithm](PlacementProblem(desired, observed), rng=rng)
     conflicts = tuple(each for each in placed if isinstance(each, Conflict))
     if conflicts:
         return Infeasible(conflicts=conflicts)
     decisions = tuple(each for each in placed if isinstance(each, Decision))
-    assignments = assign(
-        hosts=[host.name for host in desired.hosts],
-        links=[link.name for link in desired.links],
-        devices=[device.name for device in desired.devices],
-        placement={decision.instance: decision.host for decision in decisions},
-        previous=observed.assignments,
-    )
+    try:
+        assignments = _assignments(desired, observed, decisions)
+    except StateError as error:
+        return Infeasible(conflicts=(Conflict(instance=desired.name, constraints=(str(error),), refused=()),))
     realised = Realisation(desired, assignments)
     return Plan(
         decisions=decisions,
         assignments=assignments,
         network=realised.network(),
         instances=realised.instances(),
+    )
+
+
+def _assignments(desired: DesiredState, observed: ObservedState, decisions: tuple[Decision, ...]) -> Assignments:
+    return assign(
+        hosts=[host.name for host in desired.hosts],
+        links=[link.name for link in desired.links],
+        devices=[device.name for device in desired.devices],
+        placement={decision.instance: decision.host for decision in decisions},
+        previous=observed.assignments,
     )

@@ -1,5 +1,6 @@
 """What the planner decides, and how it says why."""
 
+from dataclasses import replace
 from pathlib import Path, PurePath
 from random import Random
 
@@ -211,6 +212,13 @@ def test_addresses_given_out_stay_and_the_lowest_free_one_is_next():
 def test_too_many_hosts_are_refused():
     with pytest.raises(StateError, match="5000 hosts, at most 4095"):
         assign(hosts=map(str, range(5000)), links=[], devices=[], placement={}, previous=Assignments())
+
+
+def test_more_hosts_than_addresses_are_infeasible():
+    hosts = tuple(replace(declared().hosts[0], name=f"h{number}") for number in range(5000))
+    result = plan(DesiredState(name="test", hosts=hosts), ObservedState(), rng=Random(0))
+    assert isinstance(result, Infeasible)
+    assert result.conflicts[0].constraints == ("5000 hosts, at most 4095 have addresses; use fewer",)
 
 
 def test_names_of_interfaces_stay_readable_while_short():
