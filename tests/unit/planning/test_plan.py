@@ -215,7 +215,8 @@ def test_too_many_hosts_are_refused():
 
 
 def test_more_hosts_than_addresses_are_infeasible():
-    hosts = tuple(replace(declared().hosts[0], name=f"h{number}") for number in range(5000))
+    host = declared("a: {vnfd: web}").hosts[0]
+    hosts = tuple(replace(host, name=f"h{number}") for number in range(5000))
     result = plan(DesiredState(name="test", hosts=hosts), ObservedState(), rng=Random(0))
     assert isinstance(result, Infeasible)
     assert result.conflicts[0].constraints == ("5000 hosts, at most 4095 have addresses; use fewer",)
