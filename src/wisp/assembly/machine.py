@@ -4,9 +4,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from wisp.assembly.cloud import Cloud
 from wisp.assembly.lifecycle import clouds
 from wisp.assembly.settings import Settings
+from wisp.drivers.image.store import ImageStore, Manifest
 from wisp.model.view import Finding, Progress
 
 OnProgress = Callable[[Progress], None]
@@ -37,3 +40,48 @@ class Machine:
         from wisp.codec.schema import json_schema
 
         return json_schema()
+
+    def build_image(
+        self, role: str, *, target: str, content: Path | None, options: Mapping[str, str]
+    ) -> Mapping[str, Any]:
+        """Build a sealed image and give its manifest."""
+        return _plain(self._image_store().build(role, target=target, content=content, options=options))
+
+    def images(self) -> list[Mapping[str, Any]]:
+        """Give the manifests of all built images."""
+        return [_plain(manifest) for manifest in self._image_store().manifests()]
+
+    def inspect_image(self, digest: str) -> Mapping[str, Any]:
+        """Check an image against its manifest and give that, with the path of its file."""
+        path, manifest = self._image_store().verify(digest)
+        return {**_plain(manifest), "path": str(path)}
+
+    def benches(self) -> list[str]:
+        """Give the names of the benchmarks."""
+        from wisp.assembly.benches import BENCHES
+
+        return sorted(BENCHES)
+
+    async def bench(self, name: str, *, quick: bool, plot: Path | None, progress: OnProgress) -> Mapping[str, Any]:
+        """Run a benchmark, draw it where that is asked for, and give its report."""
+        from wisp.assembly.benches import BENCHES
+        from wisp.bench.plot import draw_report
+
+        report = await BENCHES[name](self._settings, quick=quick, progress=progress)
+        if plot is not None:
+            draw_report(report, plot)
+        return report.to_json()
+
+    async def demo(self, progress: OnProgress, say: Callable[[str], None]) -> Mapping[str, Any]:
+        """Run the fog scenario to its visible end."""
+        from wisp.assembly.demo import run_demo
+
+        return await run_demo(self._settings, progress, say)
+
+    def _image_store(self) -> ImageStore:
+        return ImageStore(artifacts=self._settings.artifacts, directory=self._settings.images)
+
+
+def _plain(manifest: Manifest) -> dict[str, Any]:
+    plain: dict[str, Any] = msgspec.to_builtins(manifest)
+    return plain

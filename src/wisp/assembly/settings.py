@@ -32,6 +32,12 @@ class Settings:
         return self.cache / "images"
 
     @property
+    def examples(self) -> Path:
+        """The examples: beside the package in a wheel, beside the sources in a checkout."""
+        packaged = self.artifacts.parent / "_examples"
+        return packaged if packaged.is_dir() else self.artifacts.parent.parent.parent / "examples"
+
+    @property
     def native(self) -> Path:
         """The keeper, delay line and relay in one program."""
         return self.artifacts / "wisp-native"
