@@ -54,6 +54,7 @@ ROUTES = (
         source="10.0.16.1",
     ),
     Route(namespace=SECOND.name, destination="10.0.16.0/20", interface="l-uplink", via="172.16.0.0"),
+    Route(namespace=SECOND.name, destination="100.64.0.1/32", interface="l-uplink", via="172.16.0.0"),
 )
 SMALL = Network(
     namespaces=frozenset((FIRST, SECOND, DEVICE)),
@@ -216,3 +217,10 @@ class NetworkDriverContract:
         """Calls may overlap; each sees a whole world."""
         await asyncio.gather(*(network.apply(creations(SMALL)) for _ in range(3)), network.observe())
         assert await network.observe() == SMALL
+
+    async def test_creating_a_link_again_shapes_it(self, network: NetworkDriver) -> None:
+        """With its other shape, and without losing the routes over it."""
+        await network.apply(creations(SMALL))
+        changed = replace(UPLINK, a_to_b=FAST)
+        await network.apply([CreateLink(link=changed)])
+        assert await network.observe() == replace(SMALL, links=frozenset((changed, RADIO)))

@@ -44,7 +44,7 @@ class CloudNetwork:
 
     async def call(self, task: str, *arguments: Any) -> Any:
         """Give what a task of the worker gives."""
-        done, value = await asyncio.shield(asyncio.to_thread(self._exchange, task, arguments))
+        done, value = await asyncio.to_thread(self._exchange, task, arguments)
         if not done:
             name, message = value
             kind = getattr(errors, name, RuntimeError)
@@ -58,8 +58,12 @@ class CloudNetwork:
             self._worker.stdin.flush()
             return pickle.load(self._worker.stdout)  # noqa: S301 - our own process wrote it
 
-    def crash(self) -> None:
-        """Kill the worker, as a controller may be killed, and start another."""
+    async def crash(self, going: asyncio.Task[Any] | None = None) -> None:
+        """Kill the worker, as a controller may be killed, while it does ``going``; then start another."""
+        self._worker.kill()
+        if going:
+            with contextlib.suppress(EOFError):
+                await going
         self.end()
         self._start()
 

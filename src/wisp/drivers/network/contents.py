@@ -1,7 +1,7 @@
 """What the kernel has: read from each namespace, then put together to the network that it is."""
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from errno import ENOENT
 from ipaddress import IPv4Address
@@ -70,6 +70,47 @@ def read_contents(netlink: NetlinkSocket) -> Contents:
             one, address=addresses.get(one.index), rate_bps=rate_bps, queue_packets=queue_packets
         )
     return Contents(interfaces=interfaces, routes=_read_routes(netlink))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counters:
+    """What went through an interface since it was made.
+
+    Attributes:
+        received_packets, sent_packets: As the namespace sees it.
+        received_bytes, sent_bytes: Likewise [byte].
+        received_dropped, sent_dropped: Packets that found no room.
+    """
+
+    received_packets: int
+    sent_packets: int
+    received_bytes: int
+    sent_bytes: int
+    received_dropped: int
+    sent_dropped: int
+
+
+def read_counters(netlink: NetlinkSocket) -> dict[str, Counters]:
+    """Give the counters of one namespace by interface name.
+
+    Raises:
+        NetlinkError: The kernel refused.
+    """
+    counters = {}
+    for body in netlink.dump(m.GET_LINK, m.LINK_HEADER.pack(0, 0, 0, 0, 0)):
+        found = attributes(body, m.LINK_HEADER.size)
+        received, sent, received_bytes, sent_bytes, _, _, received_dropped, sent_dropped = struct.unpack_from(
+            "=8Q", found[m.IFLA_STATS64]
+        )
+        counters[as_text(found[m.IFLA_IFNAME])] = Counters(
+            received_packets=received,
+            sent_packets=sent,
+            received_bytes=received_bytes,
+            sent_bytes=sent_bytes,
+            received_dropped=received_dropped,
+            sent_dropped=sent_dropped,
+        )
+    return counters
 
 
 def _interface(body: bytes) -> Interface:
@@ -156,23 +197,38 @@ def assemble(contents: Mapping[str, Contents], *, held_taps: Iterable[str], line
         held_taps: Names of the taps that somebody holds; others go away by themselves.
         lines: Delay lines that run.
     """
+    links, taps = _links(contents, frozenset(lines)), _taps(contents, frozenset(held_taps))
+    # What is only half there is made anew, so a route over it does not count.
+    parts = interfaces_of(links, taps)
     return Network(
         namespaces=frozenset(_namespace(name, each) for name, each in contents.items()),
-        links=_links(contents, frozenset(lines)),
-        taps=_taps(contents, frozenset(held_taps)),
+        links=links,
+        taps=taps,
         routes=frozenset(
-            Route(
-                namespace=name,
+            route
+            for name, each in contents.items()
+            for route in _routes(name, each)
+            if (name, route.interface) in parts
+        ),
+    )
+
+
+def interfaces_of(links: Iterable[VirtualLink], taps: Iterable[Tap]) -> frozenset[tuple[str, str]]:
+    """Give (namespace, name) of every interface that links and taps are made of."""
+    ends = {(end.namespace, end.interface) for link in links for end in (link.a, link.b)}
+    return frozenset(ends | {(tap.namespace, tap.interface) for tap in taps})
+
+
+def _routes(namespace: str, contents: Contents) -> Iterator[Route]:
+    for route in contents.routes:
+        if route.protocol == m.ROUTE_OF_PLAN and route.index in contents.interfaces:
+            yield Route(
+                namespace=namespace,
                 destination=route.destination,
-                interface=each.interfaces[route.index].name,
+                interface=contents.interfaces[route.index].name,
                 via=route.via,
                 source=route.source,
             )
-            for name, each in contents.items()
-            for route in each.routes
-            if route.protocol == m.ROUTE_OF_PLAN and route.index in each.interfaces
-        ),
-    )
 
 
 def _namespace(name: str, contents: Contents) -> Namespace:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from wisp.drivers.keeper.client import KeeperClient
-from wisp.drivers.network.contents import assemble
+from wisp.drivers.network.contents import Counters, assemble, interfaces_of
 from wisp.drivers.network.kernel import Kernel
 from wisp.drivers.network.shaping import DelayProgram, delay_line, directions, is_delayed, rules_of
 from wisp.model.action import (
@@ -112,6 +112,11 @@ class EmulatedNetwork:
         async with self._lock:
             return (await self._look()).network
 
+    async def counters(self) -> dict[tuple[str, str], Counters]:
+        """Give what went through every interface, by namespace and interface name."""
+        async with self._lock:
+            return await self._blocking(self._kernel.counters)
+
     async def socket_in(self, namespace: str) -> socket.socket:
         """Give a TCP socket inside a namespace; connecting and sending do not block.
 
@@ -127,7 +132,7 @@ class EmulatedNetwork:
     async def _carry_out(
         self, actions: Iterable[NetworkAction], state: NetworkState, undo: list[tuple[NetworkAction, ...]]
     ) -> None:
-        for kind, group in groupby(_with_contents(actions, state), type):
+        for kind, group in groupby(_in_steps(actions, state), type):
             changing = []
             for action in group:
                 if way_back := state.apply(action):
@@ -242,13 +247,19 @@ class EmulatedNetwork:
             raise _translated(error) from error
 
 
-def _with_contents(actions: Iterable[NetworkAction], state: NetworkState) -> Iterator[NetworkAction]:
-    """Take away what is in a namespace before the namespace: the kernel would do it too, but some time later."""
+def _in_steps(actions: Iterable[NetworkAction], state: NetworkState) -> Iterator[NetworkAction]:
+    """Say actions as the kernel needs them, each in view of the state that those before it led to."""
     for action in actions:
-        if isinstance(action, RemoveNamespace):
-            yield from [RemoveTap(tap=tap) for tap in state.taps_at(action.name)]
-            yield from [RemoveLink(link=link) for link in state.links_at(action.name)]
-        yield action
+        match action:
+            case RemoveNamespace(name=name):
+                # The kernel would take away what is in it too, but some time later.
+                yield from [RemoveTap(tap=tap) for tap in state.taps_at(name)]
+                yield from [RemoveLink(link=link) for link in state.links_at(name)]
+                yield action
+            case CreateLink(link=link) if link.name in state.links:
+                yield ShapeLink(link=link)
+            case _:
+                yield action
 
 
 def _translated(error: OSError) -> DriverError:
@@ -260,14 +271,8 @@ def _translated(error: OSError) -> DriverError:
 def _half_made(before: _Sight, now: _Sight) -> frozenset[tuple[str, str]]:
     """Give the interfaces that came in between and are part of nothing; new namespaces go as a whole."""
     rooms = {namespace.name for namespace in before.network.namespaces}
-    came = now.interfaces - before.interfaces - _parts(now.network)
+    came = now.interfaces - before.interfaces - interfaces_of(now.network.links, now.network.taps)
     return frozenset((namespace, interface) for namespace, interface in came if namespace in rooms)
-
-
-def _parts(network: Network) -> frozenset[tuple[str, str]]:
-    """Give (namespace, name) of every interface that is part of a network."""
-    ends = {(end.namespace, end.interface) for link in network.links for end in (link.a, link.b)}
-    return frozenset(ends | {(tap.namespace, tap.interface) for tap in network.taps})
 
 
 def _tcp_socket() -> socket.socket:

@@ -9,12 +9,13 @@ import socket
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from errno import ENODEV
 from itertools import count
 
 from wisp.drivers.network import message as m
 from wisp.drivers.network import place as p
 from wisp.drivers.network.alias import link_alias, tap_alias
-from wisp.drivers.network.contents import LOOPBACK, Contents, read_contents
+from wisp.drivers.network.contents import LOOPBACK, Contents, Counters, read_contents, read_counters
 from wisp.drivers.network.netlink import Message
 from wisp.drivers.network.xtables import read_rules, write_rules
 from wisp.model.description import LinkShape
@@ -96,6 +97,14 @@ class Kernel:
         """Read every open namespace."""
         return {name: self._look(name, room) for name, room in self._rooms.items()}
 
+    def counters(self) -> dict[tuple[str, str], Counters]:
+        """Give the counters of every interface, by namespace and name."""
+        return {
+            (name, interface): counters
+            for name, room in self._rooms.items()
+            for interface, counters in read_counters(room.place.netlink).items()
+        }
+
     def socket_in(self, namespace: str, make_socket: Callable[[], socket.socket]) -> socket.socket:
         """Give a socket that belongs to a namespace."""
         return p.socket_inside(self.netns(namespace), self._home, make_socket)
@@ -160,7 +169,9 @@ class Kernel:
             if namespace in self._rooms and (index := self._rooms[namespace].drop(interface)):
                 doomed[namespace].append(index)
         for name, indexes in doomed.items():
-            self._rooms[name].place.netlink.request(m.delete_links(indexes, f"removing interfaces of {name}"))
+            messages = m.delete_links(indexes, f"removing interfaces of {name}")
+            # One that is gone already went with its other end.
+            self._rooms[name].place.netlink.request(messages, fine=(ENODEV,))
 
     def remove_links(self, links: Sequence[VirtualLink]) -> None:
         """Take links away; either end takes the other with it."""

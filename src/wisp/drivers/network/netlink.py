@@ -8,7 +8,7 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
@@ -125,17 +125,22 @@ class NetlinkSocket:
         """Close it."""
         self._socket.close()
 
-    def request(self, messages: Sequence[Message]) -> None:
+    def request(self, messages: Sequence[Message], *, fine: Collection[int] = ()) -> None:
         """Send ``messages``; all are tried.
+
+        Args:
+            messages: What to send.
+            fine: Error numbers that are no failure.
 
         Raises:
             NetlinkError: The first that the kernel refused.
         """
-        failure = None
+        failures: list[NetlinkError] = []
         for start in range(0, len(messages), _BATCH):
-            failure = failure or self._exchange(messages[start : start + _BATCH])
-        if failure is not None:
-            raise failure
+            failures += self._exchange(messages[start : start + _BATCH])
+        for failure in failures:
+            if failure.errno not in fine:
+                raise failure
 
     def dump(self, kind: int, header: bytes) -> list[bytes]:
         """Give the bodies of all answers to a dump request.
@@ -156,16 +161,18 @@ class NetlinkSocket:
         self._socket.send(encode(messages, first))
         return first
 
-    def _exchange(self, messages: Sequence[Message]) -> NetlinkError | None:
+    def _exchange(self, messages: Sequence[Message]) -> list[NetlinkError]:
+        """Send one datagram and give what the kernel refused of it, in order."""
         first = self._send(messages)
-        failure = None
+        failures: list[NetlinkError] = []
         while True:
             for kind, flags, sequence, body in self._receive():
                 if kind != _ERROR or not first <= sequence < first + len(messages):
                     continue
-                failure = failure or _failure(body, flags, messages[sequence - first])
+                if failure := _failure(body, flags, messages[sequence - first]):
+                    failures.append(failure)
                 if sequence == first + len(messages) - 1:
-                    return failure
+                    return failures
 
     def _collect(self, sequence: int, message: Message) -> tuple[list[bytes], bool]:
         found: list[bytes] = []

@@ -17,6 +17,11 @@ LEAST_WAITING_PACKETS, MOST_WAITING_PACKETS = 1_000, 1_000_000
 SMALL_PACKET_BITS = 100 * 8
 
 
+def shaping() -> str:
+    """Say in a sentence what shapes links on this kind of world."""
+    return "rate by tbf in the kernel; delay, jitter and loss by Wisp's own delay line, fed through NFQUEUE"
+
+
 def is_delayed(shape: LinkShape) -> bool:
     """Tell whether a shape needs the delay line."""
     return bool(shape.delay_us or shape.jitter_us or shape.loss_ppm)
