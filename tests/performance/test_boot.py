@@ -1,4 +1,4 @@
-"""`wisp bench boot --quick`, end to end: every figure has a value with samples and spread, or says why it has none."""
+"""The boot benchmark with few rounds: every figure has a value with samples and spread, or says why it has none."""
 
 import asyncio
 import json

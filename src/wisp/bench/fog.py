@@ -172,7 +172,7 @@ def report(found: Found) -> Report:
                 note="all processes of the fog cloud, its devices stopped",
             ),
         ),
-        raw={"cases": _cases(found)},
+        raw={"fog": _cases(found)},
     )
 
 

@@ -90,5 +90,5 @@ def report(times_ms: Sequence[float]) -> Report:
         machine=machine_facts(),
         versions=versions({"ping": ("ping", "-V")}),
         figures=(figure,),
-        raw={"cases": {f"ping over a link of {DELAY_MS} ms": case | {"samples_ms": list(times_ms)}}},
+        raw={"link": {f"ping over a link of {DELAY_MS} ms": case | {"samples_ms": list(times_ms)}}},
     )

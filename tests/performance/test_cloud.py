@@ -1,0 +1,55 @@
+"""The benchmarks of a whole cloud, end to end with few rounds: each figure has its name, bar, samples and spread."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import wisp
+from wisp.assembly.settings import Settings
+from wisp.bench.boot import BootSetup
+from wisp.bench.figures import Figure, bar_holds
+from wisp.bench.fog import run_fog
+from wisp.bench.link import QUICK_REQUESTS, run_link
+from wisp.bench.machine import find_command
+from wisp.drivers.instance.kvm import tcg
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return replace(Settings.from_environment(), state=tmp_path / "s", cache=tmp_path / "c")
+
+
+def check(figures: tuple[Figure, ...], bars: dict[str, str]) -> None:
+    assert {figure.name: figure.bar for figure in figures} == bars
+    for figure in figures:
+        assert figure.value is not None
+        assert figure.samples >= 1
+        assert figure.spread is not None
+        assert figure.holds == bar_holds(figure.value, figure.bar)
+
+
+def test_fog(settings: Settings, tmp_path: Path) -> None:
+    qemu = find_command("qemu-system-x86_64")
+    assert qemu is not None, "run: make setup-system"
+    setup = BootSetup(
+        artifacts=settings.artifacts,
+        cache=tmp_path / "bench",
+        plain_server=None,
+        qemu=qemu,
+        accelerator=tcg("for a test"),
+    )
+    description = Path(__file__).parents[2] / "examples/fog/cloud.yaml"
+    report = asyncio.run(run_fog(setup, description, lambda file: wisp.Cloud(file, settings=settings), quick=True))
+    check(
+        report.figures,
+        {"fog_up_s": "<= 2.5", "added_ms_per_instance": "<= 15", "idle_cpu_percent": "<= 5"},
+    )
+    assert "19 microvms" in report.figures[0].note
+
+
+def test_link(settings: Settings) -> None:
+    report = asyncio.run(run_link(lambda file: wisp.Cloud(file, settings=settings), quick=True))
+    check(report.figures, {"link_delay_error_ms": "p50 <= 0.3, p95 <= 2"})
+    assert report.figures[0].samples == QUICK_REQUESTS
