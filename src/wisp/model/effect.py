@@ -84,12 +84,13 @@ class NetworkState:
                 return self._remove_route(action.route)
 
     def _create_namespace(self, namespace: Namespace) -> tuple[NetworkAction, ...]:
-        there = self.namespaces.setdefault(namespace.name, namespace)
-        if there is namespace:
-            return (RemoveNamespace(name=namespace.name),)
-        if there != namespace:
+        there = self.namespaces.get(namespace.name)
+        if there == namespace:
+            return ()
+        if there is not None:
             raise _refused(namespace.name, "it exists with another address or forwarding; remove it first")
-        return ()
+        self.namespaces[namespace.name] = namespace
+        return (RemoveNamespace(name=namespace.name),)
 
     def _remove_namespace(self, name: str) -> tuple[NetworkAction, ...]:
         namespace = self.namespaces.get(name)

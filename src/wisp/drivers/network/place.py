@@ -16,7 +16,7 @@ from wisp.primitives.errors import MissingPrerequisite
 
 _CLONE_NEWNET = 0x4000_0000
 _TUN = Path("/dev/net/tun")
-_TUNSETIFF, _TUNSETIFINDEX, _TUNSETOFFLOAD = 0x4004_54CA, 0x4004_54DA, 0x4004_54D0
+_TUNSETIFF, _TUNSETIFINDEX = 0x4004_54CA, 0x4004_54DA
 _IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
 _SETTINGS = Path("/proc/sys/net")
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -123,11 +123,6 @@ def make_taps(netns: int, back_to: int, orders: list[TapOrder]) -> list[int]:
             os.close(descriptor)
         raise
     return made
-
-
-def reset_tap(descriptor: int) -> None:
-    """Take back what an earlier user of a tap may have set: no offloads, so every frame is whole."""
-    fcntl.ioctl(descriptor, _TUNSETOFFLOAD, 0)
 
 
 def socket_inside(netns: int, back_to: int, make_socket: Callable[[], socket.socket]) -> socket.socket:
