@@ -54,6 +54,9 @@ pub struct SpawnOrder {
     pub limits: Limits,
     #[serde(default)]
     pub nice: i32,
+    /// No transparent huge pages: a process that touches little of each then keeps little.
+    #[serde(default)]
+    pub small_pages: bool,
 }
 
 /// A descriptor the child gets under the number `target`; exactly one source is given.

@@ -47,6 +47,7 @@ struct Image {
     address_space_bytes: Option<u64>,
     open_files: (u64, u64),
     nice: i32,
+    small_pages: bool,
     privileged: bool,
     failed: Option<(&'static str, i32)>,
 }
@@ -102,6 +103,7 @@ impl Spawner {
             address_space_bytes: order.limits.address_space_bytes,
             open_files: self.open_files.of_child(order.limits.open_files),
             nice: order.nice,
+            small_pages: order.small_pages,
             privileged: order.privileged,
             failed: None,
         };
@@ -181,6 +183,9 @@ fn prepare(image: &mut Image) -> Result<(), &'static str> {
         }
         if image.nice != 0 {
             check(libc::setpriority(libc::PRIO_PROCESS, 0, image.nice), "nice")?;
+        }
+        if image.small_pages {
+            check(libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0), "small pages")?;
         }
         place_descriptors(&mut image.moves)?;
         default_signals()?;

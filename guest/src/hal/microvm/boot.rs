@@ -153,7 +153,7 @@ pub fn protect_content(bytes: u64) {
         // SAFETY: our own table, one thread; the entry keeps its address and loses only the right to write.
         unsafe {
             let entry = (&raw mut LOW.0).cast::<u64>().add(index as usize);
-            entry.write_volatile(index * LARGE_PAGE | READ_ONLY);
+            entry.write_volatile((index * LARGE_PAGE) | READ_ONLY);
             core::arch::asm!("invlpg [{}]", in(reg) index * LARGE_PAGE, options(nostack, preserves_flags));
         }
     }

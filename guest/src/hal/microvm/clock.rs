@@ -46,7 +46,7 @@ fn measure() -> u64 {
 pub fn now() -> Instant {
     // SAFETY: one thread; reads a counter.
     let (ticks, scale) = unsafe { (_rdtsc() - START, SCALE) };
-    Instant::from_micros((u128::from(ticks) * u128::from(scale) >> SHIFT) as i64)
+    Instant::from_micros(((u128::from(ticks) * u128::from(scale)) >> SHIFT) as i64)
 }
 
 pub fn seed() -> u64 {

@@ -31,6 +31,7 @@ class Command:
         namespace: Held network namespace; ``None`` for the keeper's empty one.
         held: Held descriptors it inherits, by number.
         address_space_bytes, open_files: Limits; ``None`` for none.
+        small_pages: Without transparent huge pages.
     """
 
     argv: tuple[str, ...]
@@ -39,6 +40,7 @@ class Command:
     held: Mapping[int, str] = field(default_factory=dict)
     address_space_bytes: int | None = None
     open_files: int | None = None
+    small_pages: bool = False
 
 
 class KeptChildren:
@@ -77,6 +79,7 @@ class KeptChildren:
                 log=self.log_of(spec.name),
                 address_space_bytes=command.address_space_bytes,
                 open_files=command.open_files,
+                small_pages=command.small_pages,
             )
         )
         return Handle(

@@ -56,4 +56,5 @@ def command(spec: InstanceSpec, image: Path, secrets: Mapping[str, str]) -> Comm
         held={TAP_DESCRIPTOR: f"tap/{spec.name}"},
         address_space_bytes=spec.memory_bytes,
         open_files=OPEN_FILES,
+        small_pages=True,
     )

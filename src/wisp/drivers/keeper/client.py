@@ -77,6 +77,7 @@ class SpawnOrder:
         address_space_bytes: Limit of address space [byte].
         open_files: Limit of open files.
         nice: Scheduling niceness.
+        small_pages: Without transparent huge pages; saves memory where little of each is touched.
     """
 
     child_id: str
@@ -91,6 +92,7 @@ class SpawnOrder:
     address_space_bytes: int | None = None
     open_files: int | None = None
     nice: int = 0
+    small_pages: bool = False
 
     def packet(self) -> Packet:
         """Give the request as the keeper reads it."""
@@ -110,6 +112,7 @@ class SpawnOrder:
             privileged=self.privileged,
             limits=limits,
             nice=self.nice,
+            small_pages=self.small_pages,
         )
 
 
