@@ -13,7 +13,7 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
 .PHONY: setup setup-system python guest native
-setup: setup-system python guest native ## all set-up: system packages, Python environment, guest images
+setup: setup-system python guest native bytecode ## all set-up: system packages, Python environment, guest images
 
 setup-system: ## system packages (needs root once)
 	@./scripts/setup-system
@@ -25,6 +25,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
+
+.PHONY: bytecode
+bytecode: python # so that the first start of each program is as quick as the next
+	@$(BIN)/python -m compileall -q src/wisp
 
 guest: ## guest images (Rust)
 	@$(MAKE) --no-print-directory -C guest all

@@ -4,6 +4,7 @@ Whatever happens to it, the kernel ends everything it started and nothing is lef
 :class:`~wisp.bench.boot_plan.BootPlan` from standard input and writes :class:`~wisp.bench.boot_plan.Message` lines.
 """
 
+import ctypes
 import gc
 import os
 import subprocess
@@ -30,6 +31,7 @@ CONTAINER_ENDPOINT = ("127.0.0.1", 8002)
 LINUX_SUBNET = "10.71.3"
 LINUX_DEADLINE_S = 10.0
 HTTP_PORT = 80
+PR_SET_THP_DISABLE = 41
 
 Case = Callable[[], AbstractContextManager[Launch]]
 CrowdCase = Callable[[int], AbstractContextManager[Launch]]
@@ -228,9 +230,16 @@ def _add_crowd(result: CaseResult, case: CrowdCase, count: int) -> None:
             result.crowd_ms, result.crowd_pss_bytes = start_crowd(case, count)
 
 
+def use_small_pages() -> None:
+    """Start every case, floor and peers too, without transparent huge pages, as Wisp starts its guests."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_THP_DISABLE) failed")
+
+
 def main() -> NoReturn:
     """Read the plan, measure, and write the results as the last line."""
     plan = boot_plan.decode_plan(sys.stdin.buffer.read())
+    use_small_pages()
     ip("link", "set", "lo", "up")
 
     def tell(message: Message) -> None:

@@ -20,6 +20,7 @@ from wisp.model.action import (
 )
 from wisp.model.description import DesiredState
 from wisp.model.instance import InstanceState, ObservedInstance
+from wisp.model.network import Network
 from wisp.model.observation import Event, ObservedState, Severity
 from wisp.model.plan import Infeasible, Plan
 from wisp.model.report import (
@@ -109,6 +110,7 @@ class ControllerCore:
         self._children = {seen.handle.child: seen.name for seen in self._instances.values() if seen.handle}
         self._busy: dict[str, str] = {}
         self._network_retry_at = Instant(0)
+        self._settled = False
         self._notes = _Notes()
 
     @property
@@ -125,13 +127,8 @@ class ControllerCore:
 
     @property
     def is_settled(self) -> bool:
-        """Whether the world is as planned and every instance answers."""
-        return (
-            self.plan is not None
-            and not self._busy
-            and not reconcile(self.plan, self.observed, now=Instant(0))
-            and all(seen.state is InstanceState.READY for seen in self._instances.values())
-        )
+        """Whether the world was as planned, with every instance answering, at the end of the last step."""
+        return self._settled
 
     def check_state(self) -> None:
         """Assert what must hold between events; tests call it after every event."""
@@ -145,7 +142,7 @@ class ControllerCore:
             case DesiredChanged():
                 self._replan(event, now)
             case NetworkObserved(network=network):
-                self.observed = replace(self.observed, network=network)
+                self._saw_network(network)
             case InstanceFound(seen=seen):
                 self._record(seen)
             case NetworkChanged():
@@ -181,7 +178,7 @@ class ControllerCore:
 
     def _network_changed(self, event: NetworkChanged, now: Instant) -> None:
         self._busy.pop(NETWORK, None)
-        self.observed = replace(self.observed, network=event.network)
+        self._saw_network(event.network)
         if event.error:
             self._tell(now, "network-failed", NETWORK, event.error, Severity.ERROR)
             self._network_retry_at = now + NETWORK_RETRY
@@ -286,6 +283,7 @@ class ControllerCore:
 
     def _next_step(self, now: Instant) -> Step:
         actions = () if self.plan is None else reconcile(self.plan, self.observed, now=now)
+        self._settled = self._is_settled(actions)
         stops = tuple(a for a in actions if isinstance(a, StopInstance) and a.name not in self._busy)
         self._busy |= {stop.name: stop.reason for stop in stops}
         network = self._network_batch(actions, now)
@@ -303,6 +301,15 @@ class ControllerCore:
             gone=tuple(self._notes.gone),
             events=tuple(self._notes.events),
         )
+
+    def _is_settled(self, actions: Sequence[Action]) -> bool:
+        ready = all(seen.state is InstanceState.READY for seen in self._instances.values())
+        return self.plan is not None and not actions and not self._busy and ready
+
+    def _saw_network(self, network: Network) -> None:
+        """Take in an observed network; one that is as planned becomes the planned one, which is quick to compare."""
+        as_planned = self.plan is not None and network == self.plan.network
+        self.observed = replace(self.observed, network=self.plan.network if self.plan and as_planned else network)
 
     def _network_batch(self, actions: Iterable[Action], now: Instant) -> tuple[NetworkAction, ...]:
         """Give the network actions to carry out now; removals wait until no instance is being stopped."""
