@@ -29,10 +29,10 @@ async def run_worker(plan: BootPlan, progress: OnProgress) -> dict[str, CaseResu
     try:
         complaints = asyncio.create_task(_read_all(worker.stderr))
         results = await _converse(worker, plan, progress)
+        said = await complaints
+        await worker.wait()
         if results is None:
-            await worker.wait()
-            raise _worker_failed((await complaints).decode(errors="replace"))
-        await complaints
+            raise _worker_failed(said.decode(errors="replace"))
         return results
     finally:
         if worker.returncode is None:
