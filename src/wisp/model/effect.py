@@ -35,8 +35,10 @@ class NetworkState:
         self.routes = {(each.namespace, each.destination): each for each in network.routes}
         self._routes_over: defaultdict[_Place, set[_Place]] = defaultdict(set)
         self._used: defaultdict[str, dict[str, VirtualLink | Tap]] = defaultdict(dict)
-        for thing in (*network.links, *network.taps):
-            self._use(thing)
+        for link in network.links:
+            self._use(link)
+        for tap in network.taps:
+            self._use(tap)
         for key, route in self.routes.items():
             self._routes_over[route.namespace, route.interface].add(key)
 

@@ -94,7 +94,7 @@ class NetworkDriverContract:
 
     async def test_removing_what_is_not_there_is_fine(self, network: NetworkDriver) -> None:
         """Removals may be repeated too."""
-        removals = [RemoveRoute(route=ROUTES[0]), RemoveTap(tap=GUEST), RemoveLink(link=UPLINK)]
+        removals: list[NetworkAction] = [RemoveRoute(route=ROUTES[0]), RemoveTap(tap=GUEST), RemoveLink(link=UPLINK)]
         await network.apply([*removals, RemoveNamespace(name=FIRST.name)])
         assert await network.observe() == Network()
 
