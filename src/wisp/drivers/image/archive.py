@@ -5,16 +5,42 @@ and length of its body from the start of the archive (six ``u32``), and the text
 """
 
 import hashlib
-import mimetypes
 import struct
 from email.utils import formatdate
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from wisp.primitives.errors import PermanentDriverError
 
 MOST_BYTES = 256 << 20
 # The same content gives the same image wherever and whenever it was checked out: no file times go in.
 LAST_MODIFIED = formatdate(946_684_800, usegmt=True)
+# Our own short table: the machine's would make images differ from machine to machine.
+CONTENT_TYPES = {
+    ".css": "text/css",
+    ".csv": "text/csv",
+    ".gif": "image/gif",
+    ".htm": "text/html",
+    ".html": "text/html",
+    ".ico": "image/vnd.microsoft.icon",
+    ".jpeg": "image/jpeg",
+    ".jpg": "image/jpeg",
+    ".js": "text/javascript",
+    ".json": "application/json",
+    ".md": "text/markdown",
+    ".mjs": "text/javascript",
+    ".mp3": "audio/mpeg",
+    ".mp4": "video/mp4",
+    ".pdf": "application/pdf",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain",
+    ".wasm": "application/wasm",
+    ".webm": "video/webm",
+    ".webp": "image/webp",
+    ".woff2": "font/woff2",
+    ".xml": "application/xml",
+    ".zip": "application/zip",
+}
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -56,7 +82,7 @@ def pack(files: dict[str, bytes]) -> bytes:
 
 def _texts(path: str, body: bytes) -> tuple[bytes, bytes, bytes]:
     """Give content type, etag and last-modified of a file."""
-    kind = mimetypes.MimeTypes().guess_type(path)[0] or "application/octet-stream"
+    kind = CONTENT_TYPES.get(PurePath(path).suffix.lower(), "application/octet-stream")
     charset = "; charset=utf-8" if kind.startswith("text/") or kind.endswith(("javascript", "json")) else ""
     etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
     return f"{kind}{charset}".encode(), etag.encode(), LAST_MODIFIED.encode()

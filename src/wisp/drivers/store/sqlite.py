@@ -2,6 +2,9 @@
 
 One file per cloud. Several processes may have it open: the controller writes, the command line reads. The schema
 carries a version; an older file is brought up to date when it is opened, a newer one is refused.
+
+What was wished and given out survives a power cut once its write returned. What was seen survives a killed process,
+which is enough: after a power cut nothing of it is true any more, and a disk's flush takes longer than a guest's boot.
 """
 
 import sqlite3
@@ -37,19 +40,17 @@ class SqliteStore:
 
     Args:
         path: The database; made when missing.
-        durable: Whether a write also survives a power cut (``synchronous=FULL``), not only a killed process.
 
     Raises:
         PermanentDriverError: The file is not a Wisp database, or of a newer Wisp.
         TransientDriverError: The disk is full or the file is busy.
     """
 
-    def __init__(self, path: Path, *, durable: bool = True) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
         with self._translated("open"):
             self._db = sqlite3.connect(path, isolation_level=None, timeout=10)
             self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             self._migrate()
 
     def close(self) -> None:
@@ -65,7 +66,7 @@ class SqliteStore:
         return self._append_desired(None, "", None)
 
     def _append_desired(self, state: bytes | None, source: str, expected: int | None) -> int:
-        with self._transaction("put_desired") as db:
+        with self._transaction("put_desired", durable=True) as db:
             (newest,) = db.execute("SELECT coalesce(max(revision), 0) FROM desired").fetchone()
             if expected is not None and newest != expected:
                 raise StaleWrite(f"desired state is at revision {newest}, not {expected}: read it again first")
@@ -85,7 +86,7 @@ class SqliteStore:
 
     def put_plan(self, revision: int, plan: Plan) -> None:
         """Store the plan made for a revision."""
-        with self._transaction("put_plan") as db:
+        with self._transaction("put_plan", durable=True) as db:
             db.execute("REPLACE INTO plan VALUES (1, ?, ?)", (revision, stored.encode(plan)))
 
     def plan(self) -> tuple[int, Plan] | None:
@@ -142,7 +143,7 @@ class SqliteStore:
 
     def _upgrade(self) -> None:
         """Bring the schema up to date; whoever comes second finds it done."""
-        with self._transaction("migrate") as db:
+        with self._transaction("migrate", durable=True) as db:
             (version,) = db.execute("PRAGMA user_version").fetchone()
             for statements in MIGRATIONS[version:]:
                 for statement in statements:
@@ -150,8 +151,9 @@ class SqliteStore:
             db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
     @contextmanager
-    def _transaction(self, operation: str) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, operation: str, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
         with self._translated(operation):
+            self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
@@ -181,7 +183,9 @@ class SqliteStore:
             ) from error
         except sqlite3.DatabaseError as error:
             raise PermanentDriverError(
-                f"{self._path}: {error}: this is not a Wisp database; move it away", driver="sqlite", operation=operation
+                f"{self._path}: {error}: this is not a Wisp database; move it away",
+                driver="sqlite",
+                operation=operation,
             ) from error
 
 
