@@ -56,6 +56,16 @@ async def test_a_controller_killed_at_any_moment_leaves_nothing_half_made(cloud,
     assert min(took) >= 3
 
 
+async def test_a_tap_that_lost_its_interface_is_let_go(cloud):
+    await cloud.apply(creations(SMALL))
+    await cloud.call("command", SECOND.name, ["ip", "link", "delete", "t-web"])
+    assert (await cloud.observe()).taps == frozenset()
+    await cloud.apply([])
+    assert "tap/web" not in await cloud.keeper.held()
+    await repair(cloud, SMALL)
+    assert await cloud.observe() == SMALL
+
+
 async def test_a_delay_line_that_died_is_seen_and_mended(cloud):
     await cloud.apply(creations(SLOWED))
     watch = cloud.keeper.watch()

@@ -55,10 +55,17 @@ _Handler = Callable[[Sequence[Any], NetworkState], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class _Sight:
-    """What was seen: the network, and every interface (namespace, name) whether part of it or not."""
+    """What was seen.
+
+    Attributes:
+        network: What is whole.
+        interfaces: All (namespace, name), whether part of the network or not.
+        idle_taps: What the keeper holds of taps that are not (or no longer) part of it.
+    """
 
     network: Network
     interfaces: frozenset[tuple[str, str]]
+    idle_taps: tuple[str, ...]
 
 
 class EmulatedNetwork:
@@ -100,6 +107,7 @@ class EmulatedNetwork:
         """Carry out ``actions`` in order, neighbours of one kind together; see the port."""
         async with self._lock:
             before = await self._look()
+            await self._keeper.release(before.idle_taps)
             undo: list[tuple[NetworkAction, ...]] = []
             try:
                 await self._carry_out(actions, NetworkState(before.network), undo)
@@ -142,15 +150,19 @@ class EmulatedNetwork:
                 await self._handlers[kind](changing, state)
 
     async def _undo(self, before: _Sight, undo: list[tuple[NetworkAction, ...]], error: BaseException) -> None:
-        """Bring back what was; if that fails too, say so and leave the rest to the next reconcile."""
+        """Bring back as much of what was as can be; the rest is left to the next reconcile."""
         try:
             now = await self._look()
             await self._blocking(self._kernel.remove_interfaces, _half_made(before, now))
-            way_back = [action for actions in reversed(undo) for action in actions]
-            await self._carry_out(way_back, NetworkState(now.network), [])
         except WispError as failure:
-            error.add_note(f"undoing it failed as well: {failure}")
-            log.warning("undoing a failed change of the network failed: %s", failure)
+            _note(error, failure)
+            return
+        state = NetworkState(now.network)
+        for way_back in reversed(undo):
+            try:
+                await self._carry_out(way_back, state, [])
+            except WispError as failure:
+                _note(error, failure)
 
     async def _look(self) -> _Sight:
         held = await self._keeper.held()
@@ -159,7 +171,8 @@ class EmulatedNetwork:
         taps = [name.removeprefix(_TAP) for name in held if name.startswith(_TAP)]
         network = assemble(contents, held_taps=taps, lines=await self._delay.running())
         interfaces = frozenset((name, each.name) for name, one in contents.items() for each in one.interfaces.values())
-        return _Sight(network, interfaces)
+        whole = {tap.name for tap in network.taps}
+        return _Sight(network, interfaces, tuple(_TAP + name for name in taps if name not in whole))
 
     async def _open_namespaces(self, held: set[str]) -> None:
         for name in self._kernel.knows() - held:
@@ -266,6 +279,11 @@ def _translated(error: OSError) -> DriverError:
     message = f"{error.strerror or error}; {_ADVICE.get(error.errno or 0, 'the kernel does not allow it here')}"
     kind = TransientDriverError if error.errno in _TEMPORARY else PermanentDriverError
     return kind(message, driver="network", operation="apply")
+
+
+def _note(error: BaseException, failure: WispError) -> None:
+    error.add_note(f"undoing it failed as well: {failure}")
+    log.warning("undoing a failed change of the network failed: %s", failure)
 
 
 def _half_made(before: _Sight, now: _Sight) -> frozenset[tuple[str, str]]:

@@ -170,7 +170,9 @@ def limit_rate(index: int, rate_bps: int, queue_packets: int, what: str) -> list
     The burst is what passes in 2 ms, two full frames at least.
     """
     rate = max(1, rate_bps // 8)
-    parameters = TBF_PARAMETERS.pack(0, _ETHERNET, 0, 0, 0, min(rate, 0xFFFF_FFFF), queue_packets, 0, 0)
+    # The bucket counts bytes; its queue, which counts packets, replaces the one that it comes with.
+    queue_bytes = min(queue_packets * _FRAME_BYTES, 0xFFFF_FFFF)
+    parameters = TBF_PARAMETERS.pack(0, _ETHERNET, 0, 0, 0, min(rate, 0xFFFF_FFFF), queue_bytes, 0, 0)
     options = attribute(TBF_PARMS, parameters)
     options += number(TBF_BURST, max(2 * _FRAME_BYTES, int(rate * _BURST_SECONDS)))
     if rate > 0xFFFF_FFFF:
