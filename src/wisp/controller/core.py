@@ -324,7 +324,9 @@ class ControllerCore:
         )
 
     def _starts(self, actions: Iterable[Action]) -> tuple[StartInstance, ...]:
-        return tuple(a for a in actions if isinstance(a, StartInstance) and a.spec.name not in self._busy)
+        """Give what to start now; guests first: they need little time, a program may need much."""
+        starts = [a for a in actions if isinstance(a, StartInstance) and a.spec.name not in self._busy]
+        return tuple(sorted(starts, key=lambda start: not start.spec.kind.is_unikernel))
 
     def _wake_at(self, now: Instant) -> Instant | None:
         if self.plan is None:
