@@ -3,10 +3,12 @@
 =============  ==========================================================================================
 ``netlink``    messages as bytes; a socket that sends many and waits once
 ``message``    the messages we send: links, addresses, routes, queueing disciplines
+``alias``      what an interface is for, written on it
 ``contents``   what one namespace has, read back from the kernel, and the whole network put together from it
 ``place``      one namespace of ours: its descriptor, its netlink socket, its kernel settings, its taps
 ``xtables``    the rules that hand packets to the delay line
 ``shaping``    which delay lines and rules a link needs, and whether they are in force
+``kernel``     everything that blocks, for one thread to do
 ``emulated``   the driver
 =============  ==========================================================================================
 """

@@ -10,7 +10,6 @@ import msgspec
 
 from wisp.model.description import LinkShape
 
-LIMIT_BYTES = 255
 _Shape = tuple[int | None, int, int, int, int]
 
 

@@ -276,7 +276,9 @@ def _in_steps(actions: Iterable[NetworkAction], state: NetworkState) -> Iterator
 
 
 def _translated(error: OSError) -> DriverError:
-    message = f"{error.strerror or error}; {_ADVICE.get(error.errno or 0, 'the kernel does not allow it here')}"
+    message = (
+        f"{error.strerror or error}; {_ADVICE.get(error.errno or 0, '`wisp doctor` says what this machine can do')}"
+    )
     kind = TransientDriverError if error.errno in _TEMPORARY else PermanentDriverError
     return kind(message, driver="network", operation="apply")
 

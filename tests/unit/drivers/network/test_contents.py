@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from wisp.drivers.network.alias import LIMIT_BYTES, LinkAlias, TapAlias, link_alias, read_alias, tap_alias
+from wisp.drivers.network.alias import LinkAlias, TapAlias, link_alias, read_alias, tap_alias
 from wisp.drivers.network.contents import Contents, Interface, assemble
 from wisp.drivers.network.message import ROUTE_TO_GUEST, KernelRoute
 from wisp.drivers.network.shaping import directions, is_delayed, rules_of, waiting_packets
@@ -100,7 +100,7 @@ def test_a_shape_that_is_being_put_in_force_agrees_with_no_plan():
 def test_aliases_come_back_and_fit():
     huge = LinkShape(rate_bps=10**12, delay_us=10**8, jitter_us=10**8, loss_ppm=10**6, queue_packets=10**6)
     alias = link_alias("link/" + "x" * 100, "b", huge)
-    assert len(alias) <= LIMIT_BYTES
+    assert len(alias) <= 255
     assert read_alias(alias) == LinkAlias("link/" + "x" * 100, "b", (10**12, 10**8, 10**8, 10**6, 10**6))
     assert read_alias(tap_alias("web")) == TapAlias("web")
     assert [read_alias(each) for each in ("", "uplink to the office", "[]", '["link"]', "{}")] == [None] * 5
