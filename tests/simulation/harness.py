@@ -2,6 +2,7 @@
 
 import heapq
 from dataclasses import replace
+from random import Random
 
 from wisp.controller.core import ControllerCore, DesiredChanged, Input, Step, Woken
 from wisp.model.action import (
@@ -40,7 +41,7 @@ class World:
     """Hosts, links and instances as records; faults are switches."""
 
     def __init__(self, observed: ObservedState | None = None) -> None:
-        self.core = ControllerCore(observed or ObservedState())
+        self.core = ControllerCore(observed or ObservedState(), rng=lambda: Random(0))
         self.now = START
         self.network = Network()
         self.running: dict[str, Handle] = {}

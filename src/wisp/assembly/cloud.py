@@ -10,11 +10,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from random import Random
 from types import TracebackType
 
 from wisp.assembly.inside import capture_inside, forward_until_cancelled, run_inside
 from wisp.assembly.lifecycle import controller_child, end_everything, ensure_controller, ensure_keeper
+from wisp.assembly.planning import planning_rng
 from wisp.assembly.progress import ControllerState, follow
 from wisp.assembly.settings import CloudFolder, Settings
 from wisp.assembly.views import changes, host_rows, instance_rows
@@ -348,7 +348,7 @@ def decide(desired: DesiredState, observed: ObservedState) -> Plan:
     Raises:
         InfeasibleError: There is none.
     """
-    decided = make_plan(desired, observed, rng=Random(0))  # noqa: S311 - seeded on purpose
+    decided = make_plan(desired, observed, rng=planning_rng())
     if isinstance(decided, Infeasible):
         raise InfeasibleError(decided)
     return decided

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from wisp.agent.local import LocalAgent, found_unstarted
 from wisp.assembly.drivers import Hands, make_hands
+from wisp.assembly.planning import planning_rng
 from wisp.assembly.progress import LISTENER_DESCRIPTOR, ControllerState, ProgressServer
 from wisp.assembly.settings import CloudFolder, Settings
 from wisp.controller.core import ControllerCore
@@ -36,7 +37,7 @@ async def run(folder: CloudFolder, settings: Settings) -> None:
     """Find what an earlier controller left, then keep the cloud as desired."""
     clock, store = SystemClock(), SqliteStore(folder.database)
     hands = await make_hands(folder, settings)
-    core = ControllerCore(ObservedState(assignments=store.assignments()))
+    core = ControllerCore(ObservedState(assignments=store.assignments()), rng=planning_rng)
     server = ProgressServer(lambda: state_of(core), lambda: runner.desired_changed())
     runner = Runner(core, store, clock, lambda step: server.tell(step.events))
     agent = LocalAgent(

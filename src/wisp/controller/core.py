@@ -3,9 +3,8 @@
 The same core runs under asyncio (``runner``) and under a simulator's heap. An outcome comes back as an event.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from random import Random
 from types import MappingProxyType
 from typing import assert_never
 
@@ -35,6 +34,7 @@ from wisp.model.report import (
     Report,
 )
 from wisp.planning import plan as make_plan
+from wisp.primitives.chance import Rng
 from wisp.primitives.time import Duration, Instant
 from wisp.reconcile import reconcile, wake_at
 
@@ -98,13 +98,13 @@ class ControllerCore:
 
     Args:
         observed: The world as found at the start.
-        seed: Chance for planners that use it; the same seed gives the same plan.
+        rng: Gives fresh chance for each plan; equally seeded, equal wishes give equal plans.
     """
 
-    def __init__(self, observed: ObservedState, *, seed: int = 0) -> None:
+    def __init__(self, observed: ObservedState, *, rng: Callable[[], Rng]) -> None:
         self.plan: Plan | None = None
         self.revision = 0
-        self._seed = seed
+        self._rng = rng
         self._instances = dict(observed.instances)
         self.observed = replace(observed, instances=MappingProxyType(self._instances))
         self._children = {seen.handle.child: seen.name for seen in self._instances.values() if seen.handle}
@@ -166,7 +166,7 @@ class ControllerCore:
         if self.plan is not None and event.revision == self.revision:
             return
         desired = event.desired or DesiredState(name="")
-        decided = make_plan(desired, self.observed, rng=Random(self._seed))  # noqa: S311 - seeded on purpose
+        decided = make_plan(desired, self.observed, rng=self._rng())
         if isinstance(decided, Infeasible):
             names = ", ".join(conflict.instance for conflict in decided.conflicts)
             self._tell(now, "plan-infeasible", names, "no placement exists; the running cloud stays", Severity.ERROR)
