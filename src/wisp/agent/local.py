@@ -24,7 +24,7 @@ from wisp.model.report import (
 from wisp.ports.health import HealthProber
 from wisp.ports.instance import ExitWatch, InstanceDriver
 from wisp.ports.network import NetworkDriver
-from wisp.primitives.errors import UnknownInstance, WispError
+from wisp.primitives.errors import PermanentDriverError, UnknownInstance, WispError
 from wisp.primitives.time import Clock, Duration
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,10 @@ class LocalAgent:
             async with self._starting:
                 handle = await self._driver(spec.kind).start(spec, self._secrets(spec))
         except WispError as failure:
-            self._report(InstanceNotStarted(name=spec.name, spec_digest=spec.digest, error=str(failure)))
+            permanent = isinstance(failure, PermanentDriverError)
+            self._report(
+                InstanceNotStarted(name=spec.name, spec_digest=spec.digest, error=str(failure), is_permanent=permanent)
+            )
             return
         self._running[handle.child] = handle
         self._report(InstanceStarted(handle=handle, started_at=handle.spawned_at))

@@ -32,6 +32,8 @@ from wisp.primitives.errors import DescriptionError, StateError, TransientDriver
 from wisp.reconcile import reconcile
 
 ProgressCallback = Callable[[Progress], None]
+# Events that no waiting mends.
+HOPELESS = ("plan-infeasible", "instance-refused")
 
 
 class InfeasibleError(WispError):
@@ -372,11 +374,11 @@ def _raise_if_hopeless(state: ControllerState) -> None:
     """Raise what no waiting mends.
 
     Raises:
-        StateError: The controller found no plan.
+        StateError: The controller found no plan, or an instance can never start as it is described.
     """
     for event in state.events:
-        if event.what == "plan-infeasible":
-            raise StateError(f"{event.subject}: {event.message}")
+        if event.what in HOPELESS:
+            raise StateError(event.message)
 
 
 def _verdict(name: str, keeper: bool, controller: bool, ready: int, wanted: int) -> tuple[str, str]:

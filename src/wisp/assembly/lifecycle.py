@@ -36,12 +36,9 @@ async def ensure_keeper(folder: CloudFolder, settings: Settings) -> KeeperClient
 
 
 async def ensure_controller(keeper: KeeperClient, folder: CloudFolder) -> None:
-    """Start the cloud's controller unless it runs."""
-    children = {child.id: child for child in await keeper.children()}
-    controller = children.get(CONTROLLER)
-    if controller and controller.state == "running":
+    """Start the cloud's controller unless there is one; from then on the keeper starts it again when it ends."""
+    if CONTROLLER in {child.id for child in await keeper.children()}:
         return
-    await keeper.forget(CONTROLLER)
     if LISTENER not in await keeper.held():
         with listen(folder.controller_socket) as listener:
             await keeper.hold({LISTENER: listener.fileno()})
@@ -53,6 +50,7 @@ async def ensure_controller(keeper: KeeperClient, folder: CloudFolder) -> None:
             held={LISTENER_DESCRIPTOR: LISTENER},
             log=folder.logs / "controller.log",
             privileged=True,
+            restart=True,
         )
     )
 
@@ -90,9 +88,9 @@ async def _end_keeper(folder: CloudFolder, identity: KeeperIdentity) -> None:
 
 async def _end_children(keeper: KeeperClient) -> None:
     """End the controller first, then ask processes to end, and give them a little time."""
-    running = {child.id for child in await keeper.children() if child.state == "running"}
-    if CONTROLLER in running:
+    with suppress(WispError):
         await keeper.signal(CONTROLLER, 9)
+    running = {child.id for child in await keeper.children() if child.state == "running"}
     asked = {child for child in running if child.startswith(f"{INSTANCE_PREFIX}process/")}
     for child in asked:
         with suppress(WispError):

@@ -215,7 +215,8 @@ class ControllerCore:
                 reason=event.error,
             )
         )
-        self._tell(now, "instance-not-started", event.name, event.error, Severity.ERROR)
+        what = "instance-refused" if event.is_permanent else "instance-not-started"
+        self._tell(now, what, event.name, event.error, Severity.ERROR)
 
     def _stopped(self, event: InstanceStopped, now: Instant) -> None:
         reason = self._busy.pop(event.name, "")

@@ -51,6 +51,10 @@ class CloudFacade(Protocol):
         """Run a command inside a host or device; give its exit status."""
         ...
 
+    async def run(self, where: str, argv: Sequence[str]) -> tuple[int, str]:
+        """Run a command inside a host or device; give its exit status and all it wrote."""
+        ...
+
     async def forward(self, listen: str, instance: str, port: int, ready: Callable[[str], None]) -> None:
         """Lead a port of this machine to an instance until cancelled."""
         ...

@@ -39,11 +39,12 @@ class InstanceStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceNotStarted:
-    """An instance could not be spawned."""
+    """An instance could not be spawned; ``is_permanent`` when trying again would fail the same way."""
 
     name: str
     spec_digest: str
     error: str
+    is_permanent: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -211,9 +211,14 @@ async def _follow(cloud: CloudFacade, as_json: bool) -> None:
 @click.argument("where", metavar="HOST|DEVICE|INSTANCE")
 @click.argument("argv", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD [ARG...]")
 @cloud_option
-def exec_(where: str, argv: Sequence[str], cloud_name: str | None) -> None:
+@json_option
+def exec_(where: str, argv: Sequence[str], cloud_name: str | None, as_json: bool) -> None:
     """Run a command inside a host or a device; its exit status is ours."""
-    raise SystemExit(asyncio.run(chosen(cloud_name).exec(where, argv)))
+    if not as_json:
+        raise SystemExit(asyncio.run(chosen(cloud_name).exec(where, argv)))
+    status, output = asyncio.run(chosen(cloud_name).run(where, argv))
+    show.as_json({"status": status, "output": output})
+    raise SystemExit(status)
 
 
 @cli.command()
@@ -227,7 +232,8 @@ def shell(where: str, cloud_name: str | None) -> None:
 @cli.command()
 @click.argument("door", metavar="LOCAL:INSTANCE:PORT")
 @cloud_option
-def forward(door: str, cloud_name: str | None) -> None:
+@json_option
+def forward(door: str, cloud_name: str | None, as_json: bool) -> None:
     """Lead a port of this machine to an instance until interrupted.
 
     LOCAL is a port, or ADDRESS:PORT; 0 takes a free one.
@@ -236,7 +242,11 @@ def forward(door: str, cloud_name: str | None) -> None:
     local, _, instance = local.rpartition(":")
     if not local or not instance or not rest.isdigit():
         raise click.UsageError(f"{door!r} is not LOCAL:INSTANCE:PORT, as 8080:web-edge-1:80")
-    asyncio.run(chosen(cloud_name).forward(local, instance, int(rest), lambda where: click.echo(f"http://{where}/")))
+
+    def ready(where: str) -> None:
+        show.as_json({"listening": where}) if as_json else click.echo(f"http://{where}/")
+
+    asyncio.run(chosen(cloud_name).forward(local, instance, int(rest), ready))
 
 
 @cli.group()
