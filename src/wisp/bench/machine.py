@@ -42,18 +42,21 @@ def versions(commands: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
     """Give the versions of Wisp and Python, and the first line each of ``commands`` says of itself.
 
     Args:
-        commands: What to ask, by the name to report it under; one that is missing is left out.
+        commands: What to ask, by the name to report it under; one that is missing or refused is left out.
     """
     found = {"wisp": metadata.version("wisp-edge"), "python": platform.python_version()}
     for name, argv in commands.items():
         path = find_command(argv[0])
-        if path is not None:
-            found[name] = _first_line([path, *argv[1:]])
+        if path is not None and (line := _first_line([path, *argv[1:]])):
+            found[name] = line
     return found
 
 
 def _first_line(argv: list[str]) -> str:
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=10, check=False)
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=10, check=False)
+    except OSError:  # a program may ask for capabilities that its user must not have, as ping does
+        return ""
     return (done.stdout or done.stderr).partition("\n")[0].strip()
 
 
