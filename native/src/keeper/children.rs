@@ -2,6 +2,7 @@
 
 use super::log::LogPipe;
 use super::protocol::{ChildRow, State};
+use super::restarts::Restarts;
 use crate::time::monotonic_ns;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
@@ -57,6 +58,7 @@ pub struct Children {
     by_id: BTreeMap<String, Child>,
     ids_by_pid: HashMap<Pid, String>,
     pub logs: HashMap<u64, LogPipe>,
+    pub restarts: Restarts,
 }
 
 impl Children {
@@ -74,10 +76,13 @@ impl Children {
         Ok(())
     }
 
+    /// Adds a child, in place of the one that ended and is started again.
     pub fn add(&mut self, id: &str, child: Child, log: Option<LogPipe>) {
         let serial = child.serial;
         self.ids_by_pid.insert(child.pid, id.to_owned());
-        self.by_id.insert(id.to_owned(), child);
+        if let Some(before) = self.by_id.insert(id.to_owned(), child) {
+            self.logs.remove(&before.serial);
+        }
         if let Some(log) = log {
             self.logs.insert(serial, log);
         }
@@ -103,11 +108,12 @@ impl Children {
         self.by_id.iter().filter(|(_, child)| child.exit.is_some()).map(|(id, _)| id)
     }
 
-    /// Sends `signal` to the child and everything in its group.
-    pub fn signal(&self, id: &str, signal: i32) -> Result<(), String> {
+    /// Sends `signal` to the child and everything in its group; one that ends it ends it for good.
+    pub fn signal(&mut self, id: &str, signal: i32) -> Result<(), String> {
         let child = self.by_id.get(id).ok_or_else(|| format!("there is no child {id:?}"))?;
+        let was_to_return = [libc::SIGTERM, libc::SIGKILL].contains(&signal) && self.restarts.remove(id);
         if child.exit.is_some() {
-            return Err(format!("child {id:?} has ended already"));
+            return if was_to_return { Ok(()) } else { Err(format!("child {id:?} has ended already")) };
         }
         // SAFETY: plain system call; real-time signals have numbers that the enum does not know.
         match unsafe { libc::kill(-child.pid.as_raw(), signal) } {
@@ -124,6 +130,7 @@ impl Children {
         }
         self.logs.remove(&child.serial);
         self.by_id.remove(id);
+        self.restarts.remove(id);
         Ok(())
     }
 
@@ -145,7 +152,9 @@ impl Children {
         let Some((id, child)) = child else {
             return Reaped::Stranger;
         };
-        child.exit = Some(exit_of(status, monotonic_ns()));
+        let now_ns = monotonic_ns();
+        child.exit = Some(exit_of(status, now_ns));
+        self.restarts.ended(&id, now_ns.saturating_sub(child.spawned_at_ns), now_ns);
         Reaped::Child(id)
     }
 }

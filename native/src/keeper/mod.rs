@@ -13,6 +13,7 @@ mod log;
 mod outer;
 mod protocol;
 mod requests;
+mod restarts;
 mod server;
 mod spawn;
 

@@ -57,6 +57,9 @@ pub struct SpawnOrder {
     /// No transparent huge pages: a process that touches little of each then keeps little.
     #[serde(default)]
     pub small_pages: bool,
+    /// Start it again whenever it ends by itself.
+    #[serde(default)]
+    pub restart: bool,
 }
 
 /// A descriptor the child gets under the number `target`; exactly one source is given.

@@ -75,7 +75,7 @@ impl Cloud {
                 plain(Ok(protocol::page("names", self.held.names(&after), MAX_PACKET_BYTES).into()))
             }
             Request::Spawn(order) => {
-                let packet = self.spawn(&order, &descriptors)?;
+                let packet = self.spawn(order.into(), &descriptors)?;
                 Ok((packet, Effect::Spawned(self.last_serial)))
             }
             Request::Signal { id, signal } => {
@@ -108,8 +108,35 @@ impl Cloud {
         Ok(Packet { bytes: protocol::done(), descriptors })
     }
 
-    fn spawn(&mut self, order: &SpawnOrder, passed: &[OwnedFd]) -> Answer {
+    fn spawn(&mut self, order: Rc<SpawnOrder>, passed: &[OwnedFd]) -> Answer {
         self.children.room_for(&order.id)?;
+        if order.restart && order.fds.iter().any(|one| one.passed.is_some()) {
+            return Err(format!("child {:?}: one that is started again inherits held descriptors only", order.id));
+        }
+        self.start(&order, passed)?;
+        let answer = protocol::answer(&self.children.get(&order.id).map(spawned));
+        if order.restart {
+            self.children.restarts.insert(order);
+        }
+        Ok(answer.into())
+    }
+
+    /// Starts the children whose time has come again; gives the serials of those whose output is to be read.
+    pub fn start_again(&mut self, now_ns: u64) -> Vec<u64> {
+        let mut started = vec![];
+        for order in self.children.restarts.take_due(now_ns) {
+            match self.start(&order, &[]) {
+                Ok(()) => started.push(self.last_serial),
+                Err(why) => {
+                    complain_in_log(&order, &why);
+                    self.children.restarts.ended(&order.id, 0, now_ns);
+                }
+            }
+        }
+        started
+    }
+
+    fn start(&mut self, order: &SpawnOrder, passed: &[OwnedFd]) -> Result<(), String> {
         self.need_descriptors(1)?;
         if !order.argv.first().is_some_and(|program| program.starts_with('/')) {
             return Err(format!("child {:?}: argv must begin with an absolute path", order.id));
@@ -122,9 +149,8 @@ impl Cloud {
         let started = self.spawner.start(order, &inherited, output, netns)?;
         self.last_serial += 1;
         let child = self.child(order, &started);
-        let answer = protocol::answer(&spawned(&child));
         self.children.add(&order.id, child, log);
-        Ok(answer.into())
+        Ok(())
     }
 
     fn child(&self, order: &SpawnOrder, started: &Started) -> Child {
@@ -169,6 +195,13 @@ fn open_log(order: &SpawnOrder) -> Result<Option<(LogPipe, OwnedFd)>, String> {
     let file = CappedFile::open(Path::new(path)).map_err(complain)?;
     let (reader, writer) = output_pipe().map_err(complain)?;
     Ok(Some((LogPipe::new(reader, file), writer)))
+}
+
+fn complain_in_log(order: &SpawnOrder, why: &str) {
+    let log = order.log.as_ref().and_then(|path| CappedFile::open(Path::new(path)).ok());
+    if let Some(mut log) = log {
+        log.append(format!("not started again: {why}\n").as_bytes());
+    }
 }
 
 fn inherited<'a>(

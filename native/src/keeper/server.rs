@@ -6,6 +6,7 @@ use super::protocol::{exited_event, refusal};
 use super::requests::{Cloud, Effect};
 use crate::failure::{Context, Failure};
 use crate::seqpacket::{self, MAX_PACKET_BYTES, Received};
+use crate::time::monotonic_ns;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -56,15 +57,25 @@ impl Server {
     pub fn run(&mut self) -> Result<(), Failure> {
         let mut events = [EpollEvent::empty(); 64];
         while !self.stopping {
-            let count = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
+            let count = match self.epoll.wait(&mut events, self.patience()) {
                 Err(Errno::EINTR) => continue,
                 other => other.context("epoll")?,
             };
             for event in &events[..count] {
                 self.dispatch(event.data(), event.events());
             }
+            for serial in self.cloud.start_again(monotonic_ns()) {
+                self.listen_to(serial);
+            }
         }
         Ok(())
+    }
+
+    /// How long to sleep when nobody speaks: until a child is to be started again.
+    fn patience(&self) -> EpollTimeout {
+        let Some(due_ns) = self.cloud.children.restarts.next_ns() else { return EpollTimeout::NONE };
+        let wait_ms = due_ns.saturating_sub(monotonic_ns()).div_ceil(1_000_000);
+        u16::try_from(wait_ms).unwrap_or(u16::MAX).into()
     }
 
     fn dispatch(&mut self, token: u64, flags: EpollFlags) {

@@ -11,7 +11,7 @@ from wisp.assembly.settings import CloudFolder, Settings
 from wisp.drivers.instance.kept import INSTANCE_PREFIX
 from wisp.drivers.keeper.client import ChildStatus, KeeperClient, KeeperGone, SpawnOrder
 from wisp.drivers.keeper.process import KeeperIdentity, kill_keeper, living_keeper, start_keeper
-from wisp.primitives.errors import MissingPrerequisite, WispError
+from wisp.primitives.errors import MissingPrerequisite, PermanentDriverError, WispError
 
 CONTROLLER = "controller"
 LISTENER = "controller/listener"
@@ -36,9 +36,13 @@ async def ensure_keeper(folder: CloudFolder, settings: Settings) -> KeeperClient
 
 
 async def ensure_controller(keeper: KeeperClient, folder: CloudFolder) -> None:
-    """Start the cloud's controller unless there is one; from then on the keeper starts it again when it ends."""
-    if CONTROLLER in {child.id for child in await keeper.children()}:
+    """Start the cloud's controller unless it runs; from then on the keeper starts it again when it ends."""
+    if CONTROLLER in {child.id for child in await keeper.children() if child.state == "running"}:
         return
+    try:
+        await keeper.forget(CONTROLLER)
+    except PermanentDriverError:
+        return  # the keeper has just started it again
     if LISTENER not in await keeper.held():
         with listen(folder.controller_socket) as listener:
             await keeper.hold({LISTENER: listener.fileno()})

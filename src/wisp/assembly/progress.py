@@ -6,8 +6,8 @@ A line from a client, whatever it says, means: read the desired state again.
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,9 @@ from wisp.model.observation import Event
 LISTENER_DESCRIPTOR = 3
 LINE_BYTES = 1 << 20
 LINES_WAITING = 256
+SILENT_CONTROLLERS = 5
+
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,22 +134,52 @@ def short_path(path: Path) -> Iterator[str]:
 
 
 async def follow(path: Path, *, poke: bool) -> AsyncIterator[ControllerState]:
-    """Give a controller's states as they change, the present one first; ends with the controller.
+    """Give the states of a cloud's controller as they change, the present one first.
+
+    A controller that ends is soon started again by the keeper, and followed further. This ends when the cloud does,
+    or when controller after controller ends before it says where it is.
 
     Args:
-        path: Its socket.
+        path: The controllers' socket.
         poke: Whether to say first that the desired state changed.
 
     Raises:
         OSError: Nobody listens there.
     """
-    with short_path(path) as short:
-        reader, writer = await asyncio.open_unix_connection(short, limit=LINE_BYTES)
+    connection: Connection | None = await _connect(path)
+    silent = 0
+    while connection is not None and silent < SILENT_CONTROLLERS:
+        silent += 1
+        async with aclosing(_states(*connection, poke=poke)) as states:
+            async for state in states:
+                silent = 0
+                yield state
+        connection = await _reconnect(path)
+
+
+async def _states(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, poke: bool
+) -> AsyncGenerator[ControllerState, None]:
+    """Give the states of one controller until it ends; one that is only just being started is waited for."""
     try:
         if poke:
             writer.write(b"changed\n")
             await writer.drain()
         while line := await reader.readline():
             yield stored.decode(line, ControllerState)
+    except ConnectionError:
+        return  # it was killed with something of ours unread
     finally:
         writer.close()
+
+
+async def _connect(path: Path) -> Connection:
+    with short_path(path) as short:
+        return await asyncio.open_unix_connection(short, limit=LINE_BYTES)
+
+
+async def _reconnect(path: Path) -> Connection | None:
+    """Connect to the controller's successor; ``None`` when the cloud is gone."""
+    with suppress(OSError):
+        return await _connect(path)
+    return None

@@ -78,6 +78,8 @@ class SpawnOrder:
         open_files: Limit of open files.
         nice: Scheduling niceness.
         small_pages: Without transparent huge pages; saves memory where little of each is touched.
+        restart: Start it again whenever it ends by itself, first after 0.1 s; until it is forgotten, or sent
+            SIGTERM or SIGKILL through the keeper. It cannot inherit ``passed`` descriptors.
     """
 
     child_id: str
@@ -93,6 +95,7 @@ class SpawnOrder:
     open_files: int | None = None
     nice: int = 0
     small_pages: bool = False
+    restart: bool = False
 
     def packet(self) -> Packet:
         """Give the request as the keeper reads it."""
@@ -113,6 +116,7 @@ class SpawnOrder:
             limits=limits,
             nice=self.nice,
             small_pages=self.small_pages,
+            restart=self.restart,
         )
 
 

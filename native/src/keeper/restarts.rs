@@ -1,0 +1,104 @@
+//! Children that are started again when they end, and when.
+
+use super::protocol::SpawnOrder;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+const MS: u64 = 1_000_000;
+const FIRST_WAIT_NS: u64 = 100 * MS;
+const LONGEST_WAIT_NS: u64 = 5_000 * MS;
+/// Who lived this long did not fail at its start: the next wait is a short one again.
+const WELL_AFTER_NS: u64 = 10_000 * MS;
+
+struct Restart {
+    order: Rc<SpawnOrder>,
+    wait_ns: u64,
+    due_ns: Option<u64>,
+}
+
+/// Orders of the children that are to live on, by id.
+#[derive(Default)]
+pub struct Restarts(BTreeMap<String, Restart>);
+
+impl Restarts {
+    pub fn insert(&mut self, order: Rc<SpawnOrder>) {
+        let restart = Restart { wait_ns: FIRST_WAIT_NS, due_ns: None, order };
+        self.0.insert(restart.order.id.clone(), restart);
+    }
+
+    /// From now on this child ends for good; whether it would have been started again.
+    pub fn remove(&mut self, id: &str) -> bool {
+        self.0.remove(id).is_some()
+    }
+
+    /// Notes that a child ended (or could not be started) after it lived for `lived_ns`.
+    pub fn ended(&mut self, id: &str, lived_ns: u64, now_ns: u64) {
+        let Some(restart) = self.0.get_mut(id) else { return };
+        if lived_ns >= WELL_AFTER_NS {
+            restart.wait_ns = FIRST_WAIT_NS;
+        }
+        restart.due_ns = Some(now_ns + restart.wait_ns);
+        restart.wait_ns = (restart.wait_ns * 2).min(LONGEST_WAIT_NS);
+    }
+
+    /// When the next one is due [ns].
+    pub fn next_ns(&self) -> Option<u64> {
+        self.0.values().filter_map(|restart| restart.due_ns).min()
+    }
+
+    /// Takes the orders that are due; each counts as running until `ended` says otherwise.
+    pub fn take_due(&mut self, now_ns: u64) -> Vec<Rc<SpawnOrder>> {
+        let due = self.0.values_mut().filter(|restart| restart.due_ns.is_some_and(|due| due <= now_ns));
+        due.map(|restart| {
+            restart.due_ns = None;
+            Rc::clone(&restart.order)
+        })
+        .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one() -> Restarts {
+        let mut restarts = Restarts::default();
+        let text = r#"{"id":"x","argv":["/x"],"restart":true}"#;
+        restarts.insert(Rc::new(serde_json::from_str(text).unwrap()));
+        restarts
+    }
+
+    /// The waits [ms] between ends that follow each other, after lives of these lengths [s].
+    fn waits(lives_s: &[u64]) -> Vec<u64> {
+        let mut restarts = one();
+        let wait = |lived_s: &u64| {
+            restarts.ended("x", lived_s * 1_000 * MS, 7);
+            let due = restarts.next_ns().unwrap();
+            assert!(restarts.take_due(due - 1).is_empty());
+            assert_eq!(restarts.take_due(due).len(), 1);
+            (due - 7) / MS
+        };
+        lives_s.iter().map(wait).collect()
+    }
+
+    #[test]
+    fn waits_longer_each_time_up_to_a_bound() {
+        assert_eq!(waits(&[0; 8]), [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+    }
+
+    #[test]
+    fn a_long_life_shortens_the_wait() {
+        assert_eq!(waits(&[0, 0, 10, 0]), [100, 200, 100, 200]);
+    }
+
+    #[test]
+    fn runs_and_the_removed_are_not_due() {
+        let mut restarts = one();
+        assert_eq!(restarts.next_ns(), None);
+        restarts.ended("x", 0, 0);
+        assert!(restarts.remove("x"));
+        assert!(!restarts.remove("x"));
+        restarts.ended("x", 0, 0);
+        assert!(restarts.take_due(u64::MAX).is_empty());
+    }
+}
