@@ -62,7 +62,8 @@ async def entered(folder: CloudFolder, namespace: str) -> AsyncIterator[tuple[li
     entries = {"user": namespaces.user, "mount": namespaces.mount, "pid": namespaces.pid, "net": network}
     options = [f"--{kind}=/proc/self/fd/{descriptor}" for kind, descriptor in entries.items()]
     try:
-        yield [nsenter, *options, "--wdns=/", "--"], tuple(entries.values())
+        # Our user is root in there already; becoming it again would need groups that it may not set.
+        yield [nsenter, *options, "--preserve-credentials", "--wdns=/", "--"], tuple(entries.values())
     finally:
         for descriptor in entries.values():
             os.close(descriptor)

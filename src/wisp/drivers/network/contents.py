@@ -13,6 +13,8 @@ from wisp.model.description import LinkShape
 from wisp.model.network import LinkEnd, Namespace, Network, Route, Tap, VirtualLink
 
 LOOPBACK = 1
+# Queues of a namespace are numbered as its interfaces; those for ICMP from here on.
+ICMP_QUEUES = 1 << 15
 _HOST_SCOPE = 254
 _NO_SHAPE = LinkShape(queue_packets=0)
 
@@ -27,7 +29,8 @@ class Interface:
         address: The first address beyond the loopback's own, with prefix length.
         rate_bps: Rate limit of what leaves [bit/s], rounded down to whole bytes; ``None`` for none.
         queue_packets: Packets that may wait for the rate limit; ``None`` without one.
-        arrivals_queue: Number of the delay line's queue that takes what arrives; ``None`` for none.
+        arrivals_queue: Number of the delay line's queue that takes what arrives, but ICMP; ``None`` for none.
+        departures_queue: Number of the one that takes the ICMP that leaves.
     """
 
     index: int
@@ -39,6 +42,7 @@ class Interface:
     rate_bps: int | None = None
     queue_packets: int | None = None
     arrivals_queue: int | None = None
+    departures_queue: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +193,16 @@ def line_id(link: str, end: str) -> str:
     return f"{link}>{'b' if end == 'a' else 'a'}"
 
 
+def icmp_line_id(line: str) -> str:
+    """Give the delay line of the ICMP beside another one."""
+    return f"{line} icmp"
+
+
+def queue_number(interface_index: int, *, leaving: bool) -> int:
+    """Give the number of the queue that takes what arrives at an interface, or the ICMP that leaves there."""
+    return interface_index + (ICMP_QUEUES if leaving else 0)
+
+
 def assemble(contents: Mapping[str, Contents], *, held_taps: Iterable[str], lines: Iterable[str]) -> Network:
     """Put the network together.
 
@@ -248,19 +262,23 @@ def _links(contents: Mapping[str, Contents], lines: frozenset[str]) -> frozenset
             name=link,
             a=_end(*ends[link, "a"]),
             b=_end(*ends[link, "b"]),
-            a_to_b=_shape(ends[link, "a"][1], ends[link, "b"][1], line_id(link, "a") in lines),
-            b_to_a=_shape(ends[link, "b"][1], ends[link, "a"][1], line_id(link, "b") in lines),
+            a_to_b=_shape(ends[link, "a"][1], ends[link, "b"][1], _has_lines(line_id(link, "a"), lines)),
+            b_to_a=_shape(ends[link, "b"][1], ends[link, "a"][1], _has_lines(line_id(link, "b"), lines)),
         )
         for link, end in ends
         if end == "a" and (link, "b") in ends
     )
 
 
+def _has_lines(line: str, lines: frozenset[str]) -> bool:
+    return line in lines and icmp_line_id(line) in lines
+
+
 def _end(namespace: str, interface: Interface) -> LinkEnd:
     return LinkEnd(namespace=namespace, interface=interface.name, address=interface.address)
 
 
-def _shape(sender: Interface, receiver: Interface, has_line: bool) -> LinkShape:
+def _shape(sender: Interface, receiver: Interface, has_lines: bool) -> LinkShape:
     """Give the shape that is really in force, in the words it was declared in where those are true."""
     purpose = sender.purpose
     declared = purpose.shape if isinstance(purpose, LinkAlias) else None
@@ -271,7 +289,9 @@ def _shape(sender: Interface, receiver: Interface, has_line: bool) -> LinkShape:
         shape = replace(shape, rate_bps=sender.rate_bps)
     if sender.queue_packets not in (None, declared.queue_packets):
         shape = replace(shape, queue_packets=sender.queue_packets)
-    if not (has_line and receiver.arrivals_queue == receiver.index):
+    arrivals, departures = queue_number(receiver.index, leaving=False), queue_number(sender.index, leaving=True)
+    caught = receiver.arrivals_queue == arrivals and sender.departures_queue == departures
+    if not (has_lines and caught):
         shape = replace(shape, delay_us=0, jitter_us=0, loss_ppm=0)
     return shape
 

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from wisp.drivers.keeper.client import KeeperClient
-from wisp.drivers.network.contents import Counters, assemble, interfaces_of
+from wisp.drivers.keeper.delay import DelayLine
+from wisp.drivers.network.contents import Counters, assemble, interfaces_of, queue_number
 from wisp.drivers.network.kernel import Kernel
-from wisp.drivers.network.shaping import DelayProgram, delay_line, directions, is_delayed, rules_of
+from wisp.drivers.network.shaping import DelayProgram, Side, delay_line, directions, is_delayed, rules_of
 from wisp.model.action import (
     AddRoute,
     CreateLink,
@@ -210,21 +211,22 @@ class EmulatedNetwork:
     async def _remove_links(self, actions: Sequence[RemoveLink], state: NetworkState) -> None:
         links = [action.link for action in actions]
         # A line keeps its namespace alive, and would serve whichever link gets its interface's number next.
-        await self._delay.remove([line for link in links for line, _, _ in directions(link)])
+        await self._delay.remove([side.line for link in links for side in directions(link)])
         await self._blocking(self._kernel.remove_links, links)
         await self._write_rules(links, state)
 
     async def _put_in_force(self, links: Sequence[VirtualLink], state: NetworkState) -> None:
         """Have links delay as they say, and only then write on them that they do."""
         sides = [side for link in links for side in directions(link)]
-        await self._delay.remove([line for line, _, shape in sides if not is_delayed(shape)])
-        await self._delay.set([
-            delay_line(line, self._kernel.netns(end.namespace), self._kernel.index(end.namespace, end.interface), shape)
-            for line, end, shape in sides
-            if is_delayed(shape)
-        ])  # fmt: skip
+        await self._delay.remove([side.line for side in sides if not is_delayed(side.shape)])
+        await self._delay.set([self._line(side) for side in sides if is_delayed(side.shape)])
         await self._write_rules(links, state)
         await self._blocking(self._kernel.mark_links, links)
+
+    def _line(self, side: Side) -> DelayLine:
+        namespace = side.end.namespace
+        queue = queue_number(self._kernel.index(namespace, side.end.interface), leaving=side.leaving)
+        return delay_line(side.line, self._kernel.netns(namespace), queue, side.shape)
 
     async def _write_rules(self, links: Iterable[VirtualLink], state: NetworkState) -> None:
         touched = {end.namespace for link in links for end in (link.a, link.b)} & self._kernel.knows()

@@ -17,7 +17,7 @@ from wisp.drivers.network import place as p
 from wisp.drivers.network.alias import link_alias, tap_alias
 from wisp.drivers.network.contents import LOOPBACK, Contents, Counters, read_contents, read_counters
 from wisp.drivers.network.netlink import Message
-from wisp.drivers.network.xtables import read_rules, write_rules
+from wisp.drivers.network.xtables import Passage, read_rules, write_rules
 from wisp.model.description import LinkShape
 from wisp.model.network import Namespace, Route, Tap, VirtualLink
 from wisp.primitives.errors import MissingPrerequisite
@@ -32,13 +32,13 @@ class _Room:
     Attributes:
         indexes: By interface name.
         limited: Indexes of those with a rate limit.
-        rules: Delay queue by interface name, as last seen or written; ``None`` while nobody has looked.
+        rules: Delay queue by passage, as last seen or written; ``None`` while nobody has looked.
     """
 
     place: p.Place
     indexes: dict[str, int] = field(default_factory=lambda: {"lo": LOOPBACK})
     limited: set[int] = field(default_factory=set)
-    rules: dict[str, int] | None = None
+    rules: dict[Passage, int] | None = None
 
     def take(self, interface: str, other_end: int = LOOPBACK) -> int:
         """Choose the lowest free index for a new interface.
@@ -153,8 +153,8 @@ class Kernel:
             self._mark(batches, link, link.a_to_b, link.b_to_a)
         self._send(batches)
 
-    def write_rules(self, rules: Mapping[str, Mapping[str, int]]) -> None:
-        """Set the delay queues (by interface) of namespaces, where they are not so already."""
+    def write_rules(self, rules: Mapping[str, Mapping[Passage, int]]) -> None:
+        """Set the delay queues (by passage) of namespaces, where they are not so already."""
         for name, queues in rules.items():
             room = self._rooms[name]
             if room.rules != queues:
@@ -223,10 +223,17 @@ class Kernel:
         rules = room.rules = self._read_rules(name, room)
         if not rules:
             return contents
-        delayed = {index: replace(each, arrivals_queue=rules.get(each.name)) for index, each in interfaces.items()}
+        delayed = {
+            index: replace(
+                each,
+                arrivals_queue=rules.get(Passage(each.name, leaving=False)),
+                departures_queue=rules.get(Passage(each.name, leaving=True)),
+            )
+            for index, each in interfaces.items()
+        }
         return replace(contents, interfaces=delayed)
 
-    def _read_rules(self, name: str, room: _Room) -> dict[str, int]:
+    def _read_rules(self, name: str, room: _Room) -> dict[Passage, int]:
         """Read the rules, except where we know that we made none: to ask would make the table."""
         if room.rules == {}:
             return {}

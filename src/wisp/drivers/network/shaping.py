@@ -3,12 +3,14 @@
 import contextlib
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
+from typing import NamedTuple
 from zlib import crc32
 
 from wisp.drivers.keeper.channel import KeeperGone
 from wisp.drivers.keeper.client import KeeperClient
 from wisp.drivers.keeper.delay import CHILD_ID, DelayLine, DelayLines
-from wisp.drivers.network.contents import line_id
+from wisp.drivers.network.contents import icmp_line_id, line_id, queue_number
+from wisp.drivers.network.xtables import Passage
 from wisp.model.description import LinkShape
 from wisp.model.network import LinkEnd, VirtualLink
 
@@ -27,13 +29,35 @@ def is_delayed(shape: LinkShape) -> bool:
     return bool(shape.delay_us or shape.jitter_us or shape.loss_ppm)
 
 
-def directions(link: VirtualLink) -> tuple[tuple[str, LinkEnd, LinkShape], ...]:
-    """Give (line, receiving end, shape) of both directions of a link."""
-    return (line_id(link.name, "a"), link.b, link.a_to_b), (line_id(link.name, "b"), link.a, link.b_to_a)
+class Side(NamedTuple):
+    """One delay line of a link, and where it catches its packets.
+
+    Attributes:
+        line: Its name.
+        end: The end of the link where it catches them.
+        leaving: ICMP that leaves there; otherwise everything else that arrives there.
+        shape: What it does.
+    """
+
+    line: str
+    end: LinkEnd
+    leaving: bool
+    shape: LinkShape
 
 
-def rules_of(namespace: str, links: Iterable[VirtualLink], index: Callable[[str, str], int]) -> dict[str, int]:
-    """Give the delay queue by interface of a namespace; a queue has the number of its interface.
+def directions(link: VirtualLink) -> tuple[Side, ...]:
+    """Give the delay lines of both directions of a link, two each."""
+    there, back = line_id(link.name, "a"), line_id(link.name, "b")
+    return (
+        Side(there, link.b, False, link.a_to_b),
+        Side(icmp_line_id(there), link.a, True, link.a_to_b),
+        Side(back, link.a, False, link.b_to_a),
+        Side(icmp_line_id(back), link.b, True, link.b_to_a),
+    )
+
+
+def rules_of(namespace: str, links: Iterable[VirtualLink], index: Callable[[str, str], int]) -> dict[Passage, int]:
+    """Give the delay queue by passage of a namespace.
 
     Args:
         namespace: Which one.
@@ -41,9 +65,9 @@ def rules_of(namespace: str, links: Iterable[VirtualLink], index: Callable[[str,
         index: Gives the index of an interface, by namespace and name.
     """
     return {
-        end.interface: index(end.namespace, end.interface)
+        Passage(end.interface, leaving): queue_number(index(end.namespace, end.interface), leaving=leaving)
         for link in links
-        for _, end, shape in directions(link)
+        for _, end, leaving, shape in directions(link)
         if end.namespace == namespace and is_delayed(shape)
     }
 

@@ -1,8 +1,12 @@
-"""Rules that hand arriving packets to delay lines, written straight into the kernel's IPv4 ``mangle`` table.
+"""Rules that hand packets to delay lines, written straight into the kernel's IPv4 ``mangle`` table.
 
-What ``iptables-legacy-restore`` would do with lines like ``-A PREROUTING -i DEV -j NFQUEUE --queue-num N
---queue-bypass``, without a process per namespace. A table is replaced as a whole. The structures are those of
-``linux/netfilter_ipv4/ip_tables.h`` on a 64-bit machine.
+What ``iptables-legacy-restore`` would do with lines like ``-A PREROUTING -i DEV ! -p icmp -j NFQUEUE --queue-num N
+--queue-bypass`` and ``-A POSTROUTING -o DEV -p icmp -j NFQUEUE --queue-num M --queue-bypass``, without a process per
+namespace. A table is replaced as a whole. The structures are those of ``linux/netfilter_ipv4/ip_tables.h`` on a
+64-bit machine.
+
+Packets are delayed where they arrive, since waiting ones would count against their sender's socket there. ICMP is
+delayed where it leaves: ``ping`` takes the kernel's arrival time, which would be that before the delay.
 """
 
 import ctypes
@@ -11,6 +15,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from wisp.primitives.errors import MissingPrerequisite
 
@@ -21,22 +26,35 @@ _SET_REPLACE, _GET_INFO, _GET_ENTRIES = 64, 64, 65
 _INFO = struct.Struct("=32sI5I5III")
 _REPLACE = struct.Struct("=32sIII5I5IIQ")
 _GET = struct.Struct("=32sI4x")
-_ENTRY = struct.Struct("=16x16s16x16s16xHBBIHHI16x")
+_ENTRY = struct.Struct("=16x16s16s16s16sHBBIHHI16x")
 _TARGET = struct.Struct("=H29sB")
 _COUNTER_BYTES = 16
 _ACCEPT = -2
+_INVERTED_PROTOCOL = 0x40
 _BYPASS = 1
 _NFQUEUE, _NFQUEUE_REVISION = b"NFQUEUE", 3
 _ABSENT = (errno.ENOPROTOOPT, errno.EPROTONOSUPPORT, errno.ENOENT)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def write_rules(inside: socket.socket, queues: Mapping[str, int]) -> None:
-    """Have what arrives at each of these interfaces go through its queue, and everything else pass.
+class Passage(NamedTuple):
+    """Where packets are caught.
+
+    Attributes:
+        interface: Name of the interface.
+        leaving: ICMP that leaves there; otherwise everything else that arrives there.
+    """
+
+    interface: str
+    leaving: bool
+
+
+def write_rules(inside: socket.socket, queues: Mapping[Passage, int]) -> None:
+    """Have what comes through each of these passages go through its queue, and everything else pass.
 
     Args:
         inside: Any IPv4 socket of the namespace.
-        queues: Queue number by interface name. Where nobody listens to a queue, its packets pass.
+        queues: Queue number by passage. Where nobody listens to a queue, its packets pass.
 
     Raises:
         MissingPrerequisite: The kernel lacks the table or the target.
@@ -50,8 +68,8 @@ def write_rules(inside: socket.socket, queues: Mapping[str, int]) -> None:
         raise _translated(error) from error
 
 
-def read_rules(inside: socket.socket) -> dict[str, int]:
-    """Give the queue number by interface name.
+def read_rules(inside: socket.socket) -> dict[Passage, int]:
+    """Give the queue number by passage.
 
     Raises:
         MissingPrerequisite: The kernel lacks the table.
@@ -62,45 +80,56 @@ def read_rules(inside: socket.socket) -> dict[str, int]:
     return dict(queues_of(answer[_GET.size :]))
 
 
-def table(queues: Mapping[str, int], replaced_count: int, counters_place: int) -> bytes:
+def table(queues: Mapping[Passage, int], replaced_count: int, counters_place: int) -> bytes:
     """Give a whole table: the rules, then the policy of each hook, then the end mark.
 
     Args:
-        queues: Queue number by interface name.
+        queues: Queue number by passage.
         replaced_count: Rules in the table that this one replaces.
         counters_place: Address where the kernel puts the counters of those.
     """
-    rules = b"".join(_rule(interface, number) for interface, number in queues.items())
-    policy = _entry(b"", _target(b"", 0, struct.pack("=i4x", _ACCEPT)))
-    end = _entry(b"", _target(b"ERROR", 0, struct.pack("=30s2x", b"ERROR")))
-    policies = [len(rules) + hook * len(policy) for hook in range(_HOOKS)]
-    starts = [0, *policies[1:]]
-    body = rules + _HOOKS * policy + end
+    arriving = b"".join(_rule(passage, number) for passage, number in queues.items() if not passage.leaving)
+    leaving = b"".join(_rule(passage, number) for passage, number in queues.items() if passage.leaving)
+    policy = _entry(_target(b"", 0, struct.pack("=i4x", _ACCEPT)))
+    end = _entry(_target(b"ERROR", 0, struct.pack("=30s2x", b"ERROR")))
+    # The first hook is PREROUTING, the last POSTROUTING.
+    body = arriving + (_HOOKS - 1) * policy + leaving + policy + end
+    policies = [len(arriving) + hook * len(policy) for hook in range(_HOOKS)]
+    policies[-1] += len(leaving)
+    starts = [0, *policies[1:-1], policies[-1] - len(leaving)]
     count = len(queues) + _HOOKS + 1
     valid_hooks = (1 << _HOOKS) - 1
     head = (_TABLE, valid_hooks, count, len(body), *starts, *policies, replaced_count, counters_place)
     return _REPLACE.pack(*head) + body
 
 
-def queues_of(entries: bytes) -> Iterator[tuple[str, int]]:
-    """Give interface and queue number of each rule that names both."""
+def queues_of(entries: bytes) -> Iterator[tuple[Passage, int]]:
+    """Give passage and queue number of each rule that names both."""
     start = 0
     while start + _ENTRY.size <= len(entries):
-        interface, _, _, _, _, _, target, length, _ = _ENTRY.unpack_from(entries, start)
+        arriving, leaving, _, _, _, _, _, _, target, length, _ = _ENTRY.unpack_from(entries, start)
         _, name, _ = _TARGET.unpack_from(entries, start + target)
         if name.rstrip(b"\0") == _NFQUEUE:
-            yield interface.rstrip(b"\0").decode(), struct.unpack_from("=H", entries, start + target + _TARGET.size)[0]
+            names = [name.rstrip(b"\0").decode() for name in (arriving, leaving)]
+            passage = Passage(names[0] or names[1], leaving=not names[0])
+            yield passage, struct.unpack_from("=H", entries, start + target + _TARGET.size)[0]
         start += length
 
 
-def _rule(interface: str, number: int) -> bytes:
+def _rule(passage: Passage, number: int) -> bytes:
     data = struct.pack("=HHHxx", number, 1, _BYPASS)
-    return _entry(interface.encode(), _target(_NFQUEUE, _NFQUEUE_REVISION, data))
+    return _entry(_target(_NFQUEUE, _NFQUEUE_REVISION, data), passage)
 
 
-def _entry(interface: bytes, target: bytes) -> bytes:
-    mask = b"\xff" * (len(interface) + 1) if interface else b""
-    return _ENTRY.pack(interface, mask, 0, 0, 0, 0, _ENTRY.size, _ENTRY.size + len(target), 0) + target
+def _entry(target: bytes, passage: Passage | None = None) -> bytes:
+    name = passage.interface.encode() if passage else b""
+    mask = b"\xff" * (len(name) + 1) if passage else b""
+    leaving = passage is not None and passage.leaving
+    names = (b"", name, b"", mask) if leaving else (name, b"", mask, b"")
+    protocol = socket.IPPROTO_ICMP if passage else 0
+    inverted = _INVERTED_PROTOCOL if passage and not leaving else 0
+    sizes = (_ENTRY.size, _ENTRY.size + len(target))
+    return _ENTRY.pack(*names, protocol, 0, inverted, 0, *sizes, 0) + target
 
 
 def _target(name: bytes, revision: int, data: bytes) -> bytes:

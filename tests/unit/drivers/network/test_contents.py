@@ -3,14 +3,15 @@
 from dataclasses import replace
 
 from wisp.drivers.network.alias import LinkAlias, TapAlias, link_alias, read_alias, tap_alias
-from wisp.drivers.network.contents import Contents, Interface, assemble
+from wisp.drivers.network.contents import ICMP_QUEUES, Contents, Interface, assemble
 from wisp.drivers.network.message import ROUTE_TO_GUEST, KernelRoute
 from wisp.drivers.network.shaping import directions, is_delayed, rules_of, waiting_packets
+from wisp.drivers.network.xtables import Passage
 from wisp.model.description import LinkShape
 from wisp.model.network import LinkEnd, Namespace, Network, Route, Tap, VirtualLink
 
 SHAPE = LinkShape(rate_bps=8_000_001, delay_us=5_000, jitter_us=10, loss_ppm=7, queue_packets=9)
-LINES = ("link/l>b", "link/l>a")
+LINES = ("link/l>b", "link/l>b icmp", "link/l>a", "link/l>a icmp")
 LINK = VirtualLink(
     name="link/l",
     a=LinkEnd(namespace="host/a", interface="l-l", address="172.16.0.0/31"),
@@ -33,7 +34,7 @@ def end(name: str, shape: LinkShape, index: int, **more) -> Interface:
     )
 
 
-A = end("a", SHAPE, 2, rate_bps=8_000_000, queue_packets=9)
+A = end("a", SHAPE, 2, rate_bps=8_000_000, queue_packets=9, departures_queue=ICMP_QUEUES + 2)
 B = end("b", LinkShape(), 3, arrivals_queue=3)
 T = Interface(index=4, name="t-web", purpose=TapAlias("web"), is_up=True, forwards=True, address="10.0.32.1/32")
 
@@ -106,16 +107,22 @@ def test_aliases_come_back_and_fit():
     assert [read_alias(each) for each in ("", "uplink to the office", "[]", '["link"]', "{}")] == [None] * 5
 
 
-def test_rules_are_for_what_arrives():
+def test_rules_are_for_what_arrives_and_for_the_icmp_that_leaves():
     both = replace(LINK, b_to_a=LinkShape(loss_ppm=1))
     index = {("host/a", "l-l"): 2, ("host/b", "l-l"): 3}
-    assert rules_of("host/b", [LINK], lambda *place: index[place]) == {"l-l": 3}
-    assert rules_of("host/a", [LINK], lambda *place: index[place]) == {}
-    assert rules_of("host/a", [both], lambda *place: index[place]) == {"l-l": 2}
+    arriving, leaving = Passage("l-l", leaving=False), Passage("l-l", leaving=True)
+    assert rules_of("host/b", [LINK], lambda *place: index[place]) == {arriving: 3}
+    assert rules_of("host/a", [LINK], lambda *place: index[place]) == {leaving: ICMP_QUEUES + 2}
+    assert rules_of("host/a", [both], lambda *place: index[place]) == {arriving: 2, leaving: ICMP_QUEUES + 2}
 
 
-def test_a_direction_has_its_receiver():
-    assert directions(LINK) == (("link/l>b", LINK.b, SHAPE), ("link/l>a", LINK.a, LinkShape()))
+def test_a_direction_has_its_receiver_and_for_icmp_its_sender():
+    assert directions(LINK) == (
+        ("link/l>b", LINK.b, False, SHAPE),
+        ("link/l>b icmp", LINK.a, True, SHAPE),
+        ("link/l>a", LINK.a, False, LinkShape()),
+        ("link/l>a icmp", LINK.b, True, LinkShape()),
+    )
     assert [is_delayed(each) for each in (LinkShape(rate_bps=1), LinkShape(jitter_us=1))] == [False, True]
 
 

@@ -10,6 +10,7 @@ from wisp.drivers.network import message as m
 from wisp.drivers.network import xtables
 from wisp.drivers.network.contents import kept_rate_bps
 from wisp.drivers.network.netlink import Message, as_text, attribute, attributes, encode, nested, number, text
+from wisp.drivers.network.xtables import Passage
 
 # Recorded with strace from iproute2 6.1; interface index 3.
 IP_ROUTE_REPLACE = bytes.fromhex(  # 10.0.32.0/20 via 172.16.0.1 dev eth0 onlink src 10.0.16.1 proto 87
@@ -23,11 +24,12 @@ TC_PFIFO = bytes.fromhex(  # qdisc replace dev eth0 parent 1:1 handle 2: pfifo l
     "3800000024000505289e036b0000000000000000030000000000020001000100000000000a000100706669666f0000000800020032000000"
 )
 # Recorded with strace from iptables-legacy-restore 1.8.9, the address of the counters taken out:
-# -A PREROUTING -i eth0 -j NFQUEUE --queue-num 7 --queue-bypass
+# -A PREROUTING -i eth0 ! -p icmp -j NFQUEUE --queue-num 7 --queue-bypass
+# -A POSTROUTING -o eth0 -p icmp -j NFQUEUE --queue-num 32775 --queue-bypass
 IPTABLES_TABLE = zlib.decompress(
     base64.b85decode(
-        "c-qTN%uCNnWxxsKftVeL9atcI14agh6F{86#K7<ah-Y9CW5aD6LuyHe0Ul|F{~*9X7!-hQ#snG+er|!GuA#2jwK20ZFaja%0B(2T2mgrk_"
-        "Nco?-8D$vwE?TR1A}W&kbe+PefVV=7yzLTFf{"
+        "c-qTN%uCNnWxxsKftUk`Z?Hi428;|0CxAGCiGkq<5YIppo50M#z=qp6hSZV_13c0U|3LtcJkS~k5M2Pa853wQ__+m!x`w)9*Uroi"
+        "G=Y(Ub^y1#@PmK&y*=u#VdgGU^8q74cM(YU4I?$(Z@?<<z~CAb<R64nAAVT|1_01EI_d"
     )
 )
 
@@ -53,12 +55,18 @@ def test_a_queue():
 
 
 def test_rules():
-    assert xtables.table({"eth0": 7}, 6, 0) == IPTABLES_TABLE
+    queues = {Passage("eth0", leaving=False): 7, Passage("eth0", leaving=True): 32775}
+    assert xtables.table(queues, 6, 0) == IPTABLES_TABLE
 
 
 def test_rules_are_read_as_they_were_written():
     entries = 96
-    for queues in ({}, {"eth0": 7}, {"a": 1, "l-123456789012": 65535, "d-x": 2}):
+    arriving, leaving = Passage("l-123456789012", leaving=False), Passage("l-123456789012", leaving=True)
+    for queues in (
+        {},
+        {Passage("eth0", leaving=True): 7},
+        {arriving: 1, Passage("d-x", leaving=False): 2, leaving: 65535},
+    ):
         assert dict(xtables.queues_of(xtables.table(queues, 0, 0)[entries:])) == queues
 
 
