@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from wisp.assembly.doors import held_names, opened, shut_unwanted
 from wisp.assembly.inside import capture_inside, forward_until_cancelled, run_inside
 from wisp.assembly.lifecycle import controller_child, end_everything, ensure_controller, ensure_keeper
 from wisp.assembly.planning import planning_rng
@@ -28,6 +29,7 @@ from wisp.model.observation import Event, ObservedState
 from wisp.model.plan import Infeasible, Plan
 from wisp.model.view import CloudStatus, InstanceRow, PlannedChange, Progress
 from wisp.planning import plan as make_plan
+from wisp.planning.door import doors
 from wisp.primitives.errors import DescriptionError, StateError, TransientDriverError, UnknownInstance, WispError
 from wisp.reconcile import reconcile
 
@@ -91,22 +93,35 @@ class Cloud:
 
         Raises:
             InfeasibleError: No placement exists; a running cloud stays as it is.
+            StateError: A port of this machine cannot be opened; a running cloud stays as it is.
             TransientDriverError: Not everything answers within ``timeout_s``; what failed is in the message.
         """
         if self._desired is None:
             raise StateError(f"cloud {self.name}: `up` needs its description")
         progress(Progress(phase="starting the keeper", done=0, total=1))
-        async with await ensure_keeper(self._folder, self._settings) as keeper:
-            await ensure_controller(keeper, self._folder)
-            self._store_desired(self._desired)
+        wanted = doors(self._desired)
+        with opened(wanted, await held_names(self._folder)) as sockets:
+            async with await ensure_keeper(self._folder, self._settings) as keeper:
+                await ensure_controller(keeper, self._folder)
+                self._check_placement(self._desired)
+                await keeper.hold(sockets)
+                self._store_desired(self._desired)
+                await shut_unwanted(keeper, wanted)
         await self._settle(progress, timeout_s)
         return await self.ps()
 
-    def _store_desired(self, desired: DesiredState) -> int:
-        """Write the desired state down, after making sure that a plan for it exists."""
+    def _check_placement(self, desired: DesiredState) -> None:
+        """Make sure that a plan exists."""
         store = self._store()
         try:
             self._decide(desired, store)
+        finally:
+            store.close()
+
+    def _store_desired(self, desired: DesiredState) -> int:
+        """Write the desired state down."""
+        store = self._store()
+        try:
             return store.put_desired(desired, source=self._text)
         finally:
             store.close()

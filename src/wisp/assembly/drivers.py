@@ -57,7 +57,7 @@ async def instance_drivers(children: KeptChildren, settings: Settings) -> Mappin
     return {
         Kind.MICROVM: MicrovmDriver(children, images, accelerator, settings.search_path),
         Kind.SPT: SptDriver(children, images),
-        Kind.PROCESS: ProcessDriver(children, python=sys.executable),
+        Kind.PROCESS: ProcessDriver(children, python=sys.executable, native=str(settings.native)),
     }
 
 

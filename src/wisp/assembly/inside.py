@@ -84,23 +84,31 @@ def bind(listen: str, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.so
     """Give a socket bound on this machine.
 
     Args:
-        listen: ``PORT`` or ``ADDRESS:PORT``; without an address only this machine reaches it.
+        listen: ``PORT`` or ``ADDRESS:PORT``, an IPv6 address in brackets; without one only this machine reaches it.
         kind: TCP or UDP.
 
     Raises:
         StateError: The address is not this machine's, or the port is in use.
     """
     address, _, port = listen.rpartition(":")
-    bound = socket.socket(socket.AF_INET, kind)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound = socket.socket(socket.AF_INET6 if address.startswith("[") else socket.AF_INET, kind)
     try:
-        bound.bind((address or "127.0.0.1", int(port)))
+        _prepare(bound)
+        bound.bind((address.strip("[]") or "127.0.0.1", int(port)))
         if kind is socket.SOCK_STREAM:
             bound.listen(128)
     except (OSError, OverflowError, ValueError) as error:
         bound.close()
         raise StateError(f"cannot listen on {listen}: {error}; take another port, or 0 for a free one") from error
     return bound
+
+
+def _prepare(unbound: socket.socket) -> None:
+    """Let TCP take a port whose last connections still fade; for UDP the same option would share a port in use."""
+    if unbound.type is socket.SOCK_STREAM:
+        unbound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if unbound.family == socket.AF_INET6:
+        unbound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
 
 
 async def forward_until_cancelled(

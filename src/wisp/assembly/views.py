@@ -44,10 +44,10 @@ def _row(spec: InstanceSpec, seen: ObservedInstance | None, site: str, alive: bo
     handle = seen.handle if seen and alive else None
     return InstanceRow(
         name=spec.name,
-        kind=spec.kind,
+        kind=f"door/{spec.door.protocol}" if spec.door else spec.kind,
         site=site,
         host=spec.host,
-        address=spec.address,
+        address=spec.door.listen if spec.door else spec.address,
         state=str(seen.state) if seen and alive else "planned",
         start_ms=seen.start_ms if seen and alive else None,
         memory_bytes=proportional_set_size(handle) if handle else None,
@@ -65,7 +65,7 @@ def host_rows(desired: DesiredState, plan: Plan) -> tuple[HostRow, ...]:
     cpu: Counter[str] = Counter()
     memory: Counter[str] = Counter()
     for spec in plan.instances:
-        count[spec.host] += 1
+        count[spec.host] += spec.door is None
         cpu[spec.host] += spec.cpu_millicores
         memory[spec.host] += spec.memory_bytes
     return tuple(
@@ -143,6 +143,8 @@ def _change(action: Action) -> Change:
             return Change(sign="+", subject=f"tap {tap.name}", detail=tap.address)
         case RemoveTap(tap=tap):
             return Change(sign="-", subject=f"tap {tap.name}", detail="")
+        case StartInstance(spec=spec) if spec.door:
+            return Change(sign="+", subject=f"door {spec.name}", detail="{}:{}".format(*spec.door.to))
         case StartInstance(spec=spec):
             return Change(sign="+", subject=f"instance {spec.name}", detail=f"{spec.kind} on {spec.host}")
         case StopInstance(name=name, reason=reason):

@@ -34,9 +34,13 @@ def published(text: str) -> PublishedPort:
 
 def render_published(port: PublishedPort) -> str:
     """Give the text that :func:`published` reads."""
-    address = f"[{port.address}]" if ":" in port.address else port.address
     suffix = "" if port.protocol == "tcp" else f"/{port.protocol}"
-    return f"{address}:{port.port}:{port.target_port}{suffix}"
+    return f"{render_endpoint(port.address, port.port)}:{port.target_port}{suffix}"
+
+
+def render_endpoint(address: str, port: int) -> str:
+    """Give ``ADDRESS:PORT``, an IPv6 address in brackets."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def named_endpoint(text: str) -> tuple[str, int]:
@@ -59,7 +63,7 @@ def listening_endpoint(text: str) -> str:
     """
     address, port = named_endpoint(text)
     plain = _address(address)
-    return f"[{plain}]:{port}" if ":" in plain else f"{plain}:{port}"
+    return render_endpoint(plain, port)
 
 
 def _port(text: str) -> int:

@@ -8,6 +8,8 @@ from functools import lru_cache
 from wisp.model.description import HealthCheck, Kind
 from wisp.primitives.time import Duration, Instant
 
+DOOR_PREFIX = "door/"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRef:
@@ -27,6 +29,31 @@ class ImageRef:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Door:
+    """A port of this machine through which the outside comes in; served by a relay inside.
+
+    Attributes:
+        listen: ``ADDRESS:PORT`` on this machine, an IPv6 address in brackets.
+        protocol: ``tcp`` or ``udp``.
+        to: Instance and port that it leads to.
+    """
+
+    listen: str
+    protocol: str
+    to: tuple[str, int]
+
+    @property
+    def socket(self) -> str:
+        """Name under which the keeper holds the bound socket."""
+        return f"{DOOR_PREFIX}{self.protocol}/{self.listen}"
+
+    @property
+    def name(self) -> str:
+        """Name of a published port's relay, as ``web-1:127.0.0.1:8080``; no instance has a colon in its name."""
+        return f"{self.to[0]}:{self.listen}" + (":udp" if self.protocol == "udp" else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceSpec:
     """Everything a driver needs to start one instance; nothing is looked up any more, but secrets.
 
@@ -41,6 +68,7 @@ class InstanceSpec:
         prefix_length, gateway, mac: How a guest sets up its interface.
         after: Instances that must have answered (or failed) before this one starts.
         is_workload: Whether it is a device's workload and not a network function.
+        door: For the relay of a published port or an external device; its socket is bound outside, by ``wisp up``.
     """
 
     name: str
@@ -60,6 +88,7 @@ class InstanceSpec:
     boot_deadline: Duration
     after: tuple[str, ...] = ()
     is_workload: bool = False
+    door: Door | None = None
 
     @property
     def digest(self) -> str:

@@ -7,9 +7,11 @@ from wisp.model.plan import Decision
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceRow:
-    """One instance, or one device's workload, as it is now.
+    """One instance, one device's workload, or one door (a published port or external device), as it is now.
 
     Attributes:
+        kind: What runs it; ``door/tcp`` or ``door/udp`` for doors.
+        address: Inside the cloud; of a door, where it listens on this machine.
         state: ``starting``, ``ready``, ``unhealthy``, ``exited`` or ``planned``.
         start_ms: From spawn to the first good health check [ms].
         memory_bytes: Proportional set size of its process [byte]; ``None`` where it does not run.

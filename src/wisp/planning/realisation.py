@@ -14,10 +14,11 @@ from wisp.model.description import (
     Link,
     LinkShape,
 )
-from wisp.model.instance import ImageRef, InstanceSpec
+from wisp.model.instance import Door, ImageRef, InstanceSpec
 from wisp.model.network import LinkEnd, Namespace, Network, Route, Tap, VirtualLink
 from wisp.model.plan import Assignments
 from wisp.planning import addressing
+from wisp.planning.door import DOOR_DESCRIPTOR, external_door, published_door
 from wisp.planning.interface import interface
 from wisp.planning.routing import Topology
 from wisp.primitives.time import Duration
@@ -38,7 +39,7 @@ class Realisation:
         self._desired, self._given = desired, assignments
         self._images = {image.name: image for image in desired.images}
         self._access = {point.name: point for point in desired.access_points}
-        self._devices = tuple(device for device in desired.devices if device.external is None)
+        self._devices = desired.devices
         self._topology = Topology((host.name for host in desired.hosts), desired.links)
         self._gateways = {host: addressing.gateway(index) for host, index in assignments.subnets.items()}
         self._subnets = {host: str(addressing.subnet(index)) for host, index in assignments.subnets.items()}
@@ -54,10 +55,10 @@ class Realisation:
         )
 
     def instances(self) -> tuple[InstanceSpec, ...]:
-        """Give every instance, and the workload of every device that has one and is not paused."""
+        """Give every instance, the workload of every device that has one and is not paused, and every door."""
         declared = (self._instance(instance) for instance in self._desired.instances)
         workloads = (self._workload(device) for device in self._devices if _runs(device))
-        return (*declared, *workloads)
+        return (*declared, *workloads, *self._doors())
 
     def _processes(self) -> Iterator[DeclaredInstance]:
         return (each for each in self._desired.instances if each.vdu.kind is Kind.PROCESS)
@@ -193,6 +194,36 @@ class Realisation:
             boot_deadline=WORKLOAD_BOOT_DEADLINE,
             after=self._talked_to((*workload.command, *workload.environment.values())),
             is_workload=True,
+        )
+
+    def _doors(self) -> Iterator[InstanceSpec]:
+        """Give the relays of published ports, on their instance's host, and of external devices, in their place."""
+        for instance in self._desired.instances:
+            for port in instance.publish:
+                door = published_door(instance.name, port)
+                host = self._given.hosts[instance.name]
+                yield self._relay(door.name, door, host, _host(host))
+        for device in self._devices:
+            if device.external is not None:
+                door = external_door(device.external)
+                yield self._relay(device.name, door, self._host_of_device(device), _device(device.name))
+
+    def _relay(self, name: str, door: Door, host: str, namespace: str) -> InstanceSpec:
+        instance, port = door.to
+        to = f"{self._address(instance)}:{port}"
+        udp = ("--udp",) if door.protocol == "udp" else ()
+        return InstanceSpec(
+            name=name,
+            kind=Kind.PROCESS,
+            host=host,
+            namespace=namespace,
+            command=("${wisp-native}", "relay", "--listen-fd", str(DOOR_DESCRIPTOR), "--to", to, *udp),
+            cpu_millicores=0,
+            memory_bytes=0,
+            health=HealthCheck(protocol=HealthProtocol.ALIVE),
+            boot_deadline=WORKLOAD_BOOT_DEADLINE,
+            after=(instance,),
+            door=door,
         )
 
     def _talked_to(self, texts: Iterable[str]) -> tuple[str, ...]:

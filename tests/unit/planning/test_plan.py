@@ -8,6 +8,7 @@ import pytest
 
 from wisp.codec.description import parse
 from wisp.model.description import DesiredState
+from wisp.model.instance import Door
 from wisp.model.network import Route
 from wisp.model.observation import ObservedState
 from wisp.model.plan import Assignments, Conflict, Infeasible, Plan
@@ -187,15 +188,30 @@ def test_devices_are_reached_over_the_quickest_way():
     )
 
 
-def test_paused_workloads_and_external_devices_are_not_started():
+def test_paused_workloads_are_not_started_and_external_devices_have_their_place():
     text = GROUND.replace("AT: ", "A: ").replace("workload: {", "workload: {paused: true, ")
     text = text.replace("images:", "  real: {access_point: radio, external: {listen: '0.0.0.0:1', to: 'a:1'}}\nimages:")
     state = parse(text + "      a: {vnfd: web}\n", file="t", base=PurePath("/"))
     assert isinstance(state, DesiredState), state
     result = plan(state, ObservedState(), rng=Random(0))
     assert isinstance(result, Plan)
-    assert [spec.name for spec in result.instances] == ["a"]
-    assert "device/real" not in {each.name for each in result.network.namespaces}
+    assert [spec.name for spec in result.instances] == ["a", "real"]
+    door = result.instances[1]
+    assert (door.namespace, door.after) == ("device/real", ("a",))
+    assert door.door == Door(listen="0.0.0.0:1", protocol="udp", to=("a", 1))
+    assert door.command[-3:] == ("--to", "10.0.16.2:1", "--udp")
+    assert "device/real" in {each.name for each in result.network.namespaces}
+
+
+def test_a_published_port_is_a_relay_on_the_host_of_its_instance():
+    result = made('a: {vnfd: web, publish: ["8080:80", "[::1]:53:5353/udp"]}')
+    relays = {spec.name: spec for spec in result.instances if spec.door}
+    assert set(relays) == {"a:127.0.0.1:8080", "a:[::1]:53:udp"}
+    relay = relays["a:127.0.0.1:8080"]
+    assert (relay.namespace, relay.after, relay.cpu_millicores) == ("host/big", ("a",), 0)
+    assert relay.command[-2:] == ("--to", f"{result.assignments.addresses['a']}:80")
+    assert relay.door is not None
+    assert relay.door.socket == "door/tcp/127.0.0.1:8080"
 
 
 def test_addresses_given_out_stay_and_the_lowest_free_one_is_next():

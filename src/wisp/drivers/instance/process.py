@@ -14,6 +14,9 @@ from wisp.primitives.time import Duration
 SEARCH_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OPEN_FILES = 4096
 PYTHON_PLACEHOLDER = "${python}"
+NATIVE_PLACEHOLDER = "${wisp-native}"
+# Where the command of a door finds its bound socket (see planning.door).
+DOOR_DESCRIPTOR = 3
 
 
 class ProcessDriver:
@@ -22,10 +25,12 @@ class ProcessDriver:
     Args:
         children: Spawns them.
         python: What ``${python}`` stands for in a command.
+        native: What ``${wisp-native}``, the relay of doors, stands for.
     """
 
-    def __init__(self, children: KeptChildren, *, python: str) -> None:
-        self._children, self._python = children, python
+    def __init__(self, children: KeptChildren, *, python: str, native: str) -> None:
+        self._children = children
+        self._programs = {PYTHON_PLACEHOLDER: python, NATIVE_PLACEHOLDER: native}
 
     def capabilities(self) -> Capabilities:
         """Give what it can do."""
@@ -37,7 +42,7 @@ class ProcessDriver:
 
     async def start(self, spec: InstanceSpec, secrets: Mapping[str, str]) -> Handle:
         """Spawn the command; see the port."""
-        return await self._children.spawn(spec, command(spec, secrets, python=self._python))
+        return await self._children.spawn(spec, command(spec, secrets, self._programs))
 
     async def recover(self, handle: Handle) -> Exit | None:
         """Say how it ended, or ``None`` while it runs."""
@@ -48,13 +53,18 @@ class ProcessDriver:
         await self._children.stop(handle, grace=grace)
 
 
-def command(spec: InstanceSpec, secrets: Mapping[str, str], *, python: str) -> Command:
+def command(spec: InstanceSpec, secrets: Mapping[str, str], programs: Mapping[str, str]) -> Command:
     """Give the process of an instance.
+
+    Args:
+        spec: What to run.
+        secrets: Values of the secrets it names.
+        programs: What placeholders for programs stand for.
 
     Raises:
         PermanentDriverError: The program does not exist.
     """
-    argv = tuple(filled_in(word.replace(PYTHON_PLACEHOLDER, python), secrets) for word in spec.command)
+    argv = tuple(_with_programs(word, programs) for word in spec.command)
     program = shutil.which(argv[0], path=SEARCH_PATH)
     if program is None:
         raise PermanentDriverError(
@@ -69,5 +79,12 @@ def command(spec: InstanceSpec, secrets: Mapping[str, str], *, python: str) -> C
         argv=(program, *argv[1:]),
         environment=environment,
         namespace=f"netns/{spec.namespace}",
+        held={DOOR_DESCRIPTOR: spec.door.socket} if spec.door else {},
         open_files=OPEN_FILES,
     )
+
+
+def _with_programs(word: str, programs: Mapping[str, str]) -> str:
+    for placeholder, program in programs.items():
+        word = word.replace(placeholder, program)
+    return word
