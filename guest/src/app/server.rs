@@ -163,7 +163,7 @@ impl Connection {
     /// Closes what is done, and drops who stays silent.
     fn end(&mut self, socket: &mut tcp::Socket<'_>, now: Instant) -> bool {
         let done = self.closing && self.body.is_none();
-        let gone = !socket.may_recv() && self.body.is_none() && self.inbox.is_empty() && self.is_used();
+        let gone = !socket.may_recv() && self.body.is_none() && self.is_used();
         if (done || gone) && socket.may_send() {
             socket.close();
             return true;

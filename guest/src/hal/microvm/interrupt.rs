@@ -50,6 +50,7 @@ wake_stub:
     mov eax, 0xfee000b0
     mov dword ptr [rax], 0
     pop rax
+    .globl spurious_stub
 spurious_stub:
     iretq
     "#,
@@ -59,6 +60,7 @@ spurious_stub:
 unsafe extern "C" {
     static exception_stubs: u8;
     static wake_stub: u8;
+    static spurious_stub: u8;
 }
 
 #[repr(C)]
@@ -90,11 +92,11 @@ struct Pointer {
     base: u64,
 }
 
-#[repr(align(16))]
-struct Stack(#[allow(dead_code, reason = "only handlers write there")] [u8; STACK_BYTES]);
+/// Sixteen-byte words, because a stack must start at such an address.
+type Stack = [u128; STACK_BYTES / 16];
 
 const NO_GATE: Gate = Gate { low: 0, selector: 0, stack: 0, kind: 0, middle: 0, high: 0, zero: 0 };
-const GATES: usize = 0x22;
+const GATES: usize = 0x100;
 
 static mut IDT: [Gate; GATES] = [NO_GATE; GATES];
 static mut GDT: [u64; 5] = [0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff, 0, 0];
@@ -107,7 +109,7 @@ static mut TASK: TaskState = TaskState {
     reserved4: 0,
     io_map: size_of::<TaskState>() as u16,
 };
-static mut STACKS: [Stack; 2] = [const { Stack([0; STACK_BYTES]) }; 2];
+static mut STACKS: [Stack; 2] = [[0; STACK_BYTES / 16]; 2];
 
 /// Puts the handlers in place and starts the local interrupt controller; interrupts stay off.
 pub fn begin() {
@@ -122,6 +124,7 @@ pub fn begin() {
         }
         set_gate(TIMER_VECTOR as usize, (&raw const wake_stub) as u64, 1);
         set_gate(NETWORK_VECTOR as usize, (&raw const wake_stub) as u64, 1);
+        set_gate(SPURIOUS_VECTOR as usize, (&raw const spurious_stub) as u64, 1);
         load_tables();
     }
     write_lapic(LAPIC_SPURIOUS, 0x100 | SPURIOUS_VECTOR);

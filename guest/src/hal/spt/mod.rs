@@ -27,6 +27,7 @@ unsafe impl Sync for Memory {}
 
 static MEMORY: Memory = Memory(UnsafeCell::new([0; HEAP_BYTES]));
 static mut LINE: &str = "";
+static mut START_US: i64 = 0;
 
 core::arch::global_asm!(
     ".globl _start",
@@ -50,6 +51,7 @@ unsafe extern "Rust" {
 unsafe extern "C" fn begin(stack: *const usize) -> ! {
     // SAFETY: the heap's memory is given once; the kernel put argc and argv here; `guest_main` is in every image.
     unsafe {
+        START_US = monotonic_us();
         heap::give(MEMORY.0.get().cast(), HEAP_BYTES);
         if *stack > 1 {
             let line = CStr::from_ptr(*stack.add(2) as *const core::ffi::c_char);
@@ -65,9 +67,15 @@ pub fn configuration() -> &'static str {
     unsafe { LINE }
 }
 
+/// Time since the start.
 pub fn now() -> Instant {
+    // SAFETY: written once, before any reader.
+    Instant::from_micros(monotonic_us() - unsafe { START_US })
+}
+
+fn monotonic_us() -> i64 {
     let time = syscall::clock_gettime();
-    Instant::from_micros(time.seconds * 1_000_000 + time.nanoseconds / 1_000)
+    time.seconds * 1_000_000 + time.nanoseconds / 1_000
 }
 
 /// A number that differs from start to start.
