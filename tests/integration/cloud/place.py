@@ -69,6 +69,14 @@ class Place:
         assert "Traceback" not in done.stderr, done.stderr
         return Done(done.returncode, done.stdout, done.stderr)
 
+    def shell(self, script: str, *words: str | Path, before: tuple[str, ...] = ()) -> Done:
+        """Run a shell script with the program as ``$0`` and ``words`` behind it."""
+        command = [*before, "sh", "-c", script, *WISP, *map(str, words)]
+        done = subprocess.run(
+            command, env=self.environment, cwd=self.directory, capture_output=True, text=True, timeout=PATIENCE_S
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
     def ok(self, *words: str | Path, **environment: str) -> Any:
         """Run ``wisp ... --json`` and give what it prints."""
         done = self.wisp(*words, "--json", **environment)

@@ -64,7 +64,7 @@ class ImageStore:
             TransientDriverError: The disk is full.
         """
         digest = self._built.get((image, target))
-        if digest is None:
+        if digest is None or not self._is_there(digest):
             content = None if image.content is None else Path(image.content)
             digest = self.build(image.role, target=target, content=content, options=dict(image.options)).digest
             self._built[image, target] = digest
@@ -101,7 +101,7 @@ class ImageStore:
             },
             options=dict(options),
         )
-        if not self._manifest_path(manifest.digest).exists():
+        if not self._is_there(manifest.digest):
             self._write(self._image_path(manifest.digest), image, mode=0o555)
             self._write(self._manifest_path(manifest.digest), msgspec.json.encode(manifest), mode=0o444)
         return manifest
@@ -166,6 +166,10 @@ class ImageStore:
             raise PermanentDriverError(
                 f"manifest {path}: {error}; remove it and build again", driver="image"
             ) from error
+
+    def _is_there(self, digest: str) -> bool:
+        """Whether both files are; somebody may have removed either."""
+        return self._image_path(digest).exists() and self._manifest_path(digest).exists()
 
     def _image_path(self, digest: str) -> Path:
         return self._directory / f"{digest.removeprefix('sha256:')}.elf"
