@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 
 STOP_GRACE = Duration.of_seconds(3)
 STARTS_AT_ONCE = 8
+LOOK_EVERY = Duration.of_seconds(10)
+# The program behind links that delay; while it does not run, they do not.
+DELAY_CHILD = "delay"
 
 
 class LocalAgent:
@@ -73,6 +76,21 @@ class LocalAgent:
         async for child in self._exits.exits():
             if handle := self._running.get(child):
                 await self._report_if_ended(handle)
+            elif child == DELAY_CHILD:
+                await self._look_at_network()
+
+    async def look_around(self) -> None:
+        """Report the network from time to time until cancelled, so that what others did to it is mended."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY.seconds)
+            await self._look_at_network()
+
+    async def _look_at_network(self) -> None:
+        """Report the network as it is; one that cannot be looked at now is looked at again later."""
+        try:
+            self._report(NetworkObserved(network=await self._network.observe()))
+        except WispError as failure:
+            log.warning("the network cannot be looked at: %s", failure)
 
     async def change_network(self, actions: Sequence[NetworkAction]) -> None:
         """Carry out a batch of network actions and report what came of it."""

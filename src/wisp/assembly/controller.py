@@ -55,6 +55,7 @@ async def run(folder: CloudFolder, settings: Settings) -> None:
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(server.serve(socket.socket(fileno=LISTENER_DESCRIPTOR)))
         tasks.create_task(agent.watch())
+        tasks.create_task(agent.look_around())
         tasks.create_task(runner.run(agent))
 
 

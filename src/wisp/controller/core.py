@@ -291,6 +291,7 @@ class ControllerCore:
         starts = () if network or NETWORK in self._busy or now < self._network_retry_at else self._starts(actions)
         if network:
             self._busy[NETWORK] = "changing"
+            self._tell(now, "network-changing", NETWORK, f"{len(network)} steps to what is planned")
         self._busy |= {start.spec.name: "starting" for start in starts}
         return Step(
             network=network,

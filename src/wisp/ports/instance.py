@@ -92,8 +92,8 @@ class InstanceDriver(Protocol):
 
 
 class ExitWatch(Protocol):
-    """Tells at once when a process that belongs to an instance ends."""
+    """Tells at once when a process of the cloud ends."""
 
     def exits(self) -> AsyncIterator[str]:
-        """Give the children that ended, by :attr:`Handle.child`; first those that ended before the call."""
+        """Give the children that ended, instances by their :attr:`Handle.child`; first those that ended before."""
         ...

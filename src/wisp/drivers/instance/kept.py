@@ -103,7 +103,7 @@ class KeptChildren:
                 self._ended[child.id] = child
                 if event := self._waiting.pop(child.id, None):
                     event.set()
-                yield child.id
+            yield child.id
 
     async def ended(self, handle: Handle) -> Exit | None:
         """Say how a child ended, or ``None`` while it runs.
