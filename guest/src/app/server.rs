@@ -1,13 +1,14 @@
 //! An HTTP server on a bounded pool of TCP sockets.
 
 use crate::app::http::{LONGEST_BODY_BYTES, LONGEST_HEAD_BYTES, Parsed, Request, Response, Status, parse};
+use crate::hal;
 use alloc::vec::Vec;
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp;
 use smoltcp::time::{Duration, Instant};
 
 const RECEIVE_BYTES: usize = 2048;
-const SEND_BYTES: usize = 8192;
+const SEND_BYTES: usize = 16 * 1024;
 /// A client that sends nothing for so long makes room for another.
 const IDLE: Duration = Duration::from_secs(15);
 
@@ -54,7 +55,7 @@ impl Server {
 
 impl Connection {
     fn new(sockets: &mut SocketSet<'static>, port: u16) -> Self {
-        let buffer = |size| tcp::SocketBuffer::new(alloc::vec![0; size]);
+        let buffer = |size| tcp::SocketBuffer::new(hal::fresh(size));
         let mut socket = tcp::Socket::new(buffer(RECEIVE_BYTES), buffer(SEND_BYTES));
         socket.set_nagle_enabled(false);
         // Before the first poll, or a waiting SYN would be answered with a reset.

@@ -15,6 +15,7 @@ use wisp_guest::app::coap::{self, Exchanges, Malformed};
 use wisp_guest::app::server::Server;
 use wisp_guest::config::{Config, ConfigError};
 use wisp_guest::content::Archive;
+use wisp_guest::hal;
 
 wisp_guest::image!(make);
 
@@ -31,13 +32,14 @@ struct Role {
 }
 
 fn make(config: &Config, _: Archive<'static>, sockets: &mut SocketSet<'static>) -> Result<Role, ConfigError> {
-    let buffer = || udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; DATAGRAMS], vec![0; DATAGRAMS / 2 * DATAGRAM_BYTES]);
+    let buffer =
+        || udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; DATAGRAMS], hal::fresh(DATAGRAMS / 2 * DATAGRAM_BYTES));
     let mut socket = udp::Socket::new(buffer(), buffer());
     // Only port 0 and a bound socket are refused.
     let _ = socket.bind(config.parsed("coap_port", COAP_PORT)?);
     Ok(Role {
         aggregator: Aggregator::new(config)?,
-        server: Server::new(sockets, config.parsed("port", 80)?, config.parsed("connections", 8)?),
+        server: Server::new(sockets, config.parsed("port", 80)?, config.parsed("connections", 16)?),
         coap: sockets.add(socket),
         exchanges: Exchanges::default(),
         next_id: 0,

@@ -18,7 +18,7 @@ struct Web {
 }
 
 fn make(config: &Config, archive: Archive<'static>, sockets: &mut SocketSet<'static>) -> Result<Web, ConfigError> {
-    let server = Server::new(sockets, config.parsed("port", 80)?, config.parsed("connections", 16)?);
+    let server = Server::new(sockets, config.parsed("port", 80)?, config.parsed("connections", 32)?);
     Ok(Web { server, site: Site::new(archive, config.get("name").unwrap_or("web")) })
 }
 

@@ -1,4 +1,6 @@
-//! The heap; an allocation that does not fit ends the guest and says so.
+//! Memory: a heap, and fresh memory for buffers that live for ever. What does not fit ends the guest and says so.
+//!
+//! Fresh memory is zero because nobody has touched it yet, and costs nothing until somebody does.
 #![allow(unsafe_code)]
 
 use core::alloc::{GlobalAlloc, Layout};
@@ -33,11 +35,41 @@ unsafe impl GlobalAlloc for GuestHeap {
     }
 }
 
-/// Hands memory to the heap, once.
+/// The heap gets one part of so many; the rest is fresh memory.
+const HEAP_PART: usize = 4;
+const ALIGNMENT: usize = 16;
+
+/// Where fresh memory goes on, and how much is left.
+struct Fresh(UnsafeCell<(usize, usize)>);
+
+// SAFETY: a guest has one thread.
+unsafe impl Sync for Fresh {}
+
+static FRESH: Fresh = Fresh(UnsafeCell::new((0, 0)));
+
+/// Hands memory over, once.
 ///
 /// # Safety
-/// The range is mapped, writable, and used by nobody else for ever.
+/// The range is mapped, writable, zero, and used by nobody else for ever.
 pub unsafe fn give(start: *mut u8, bytes: usize) {
-    // SAFETY: called once at the start, by contract.
-    unsafe { (*HEAP.0.get()).init(start, bytes) };
+    let heap = (bytes / HEAP_PART).next_multiple_of(ALIGNMENT);
+    // SAFETY: called once at the start, by contract; the two parts do not overlap.
+    unsafe {
+        (*HEAP.0.get()).init(start, heap);
+        *FRESH.0.get() = (start as usize + heap, bytes - heap);
+    }
+}
+
+/// Gives zeroed memory for ever.
+pub fn fresh(bytes: usize) -> &'static mut [u8] {
+    let wanted = bytes.next_multiple_of(ALIGNMENT);
+    // SAFETY: one thread; no reference to the pair outlives this call.
+    let (start, left) = unsafe { &mut *FRESH.0.get() };
+    if wanted > *left {
+        super::exit(format_args!("out-of-memory: no room for {bytes} bytes of buffers"));
+    }
+    let place = *start;
+    (*start, *left) = (place + wanted, *left - wanted);
+    // SAFETY: given once, zero, and inside the range handed over.
+    unsafe { core::slice::from_raw_parts_mut(place as *mut u8, bytes) }
 }

@@ -14,6 +14,8 @@ mod spt;
 #[cfg(feature = "spt")]
 pub use spt::*;
 
+pub use heap::fresh;
+
 use core::fmt;
 
 /// Ends the guest with its reason as the last line of its console.

@@ -18,14 +18,14 @@ use syscall::Timespec;
 const TAP: i32 = 3;
 const CONSOLE: i32 = 2;
 const FRAME_BYTES: usize = 1514;
-const HEAP_BYTES: usize = 768 * 1024;
+const MEMORY_BYTES: usize = 1600 * 1024;
 
-struct Memory(UnsafeCell<[u8; HEAP_BYTES]>);
+struct Memory(UnsafeCell<[u8; MEMORY_BYTES]>);
 
 // SAFETY: handed to the heap once, and touched by nothing else.
 unsafe impl Sync for Memory {}
 
-static MEMORY: Memory = Memory(UnsafeCell::new([0; HEAP_BYTES]));
+static MEMORY: Memory = Memory(UnsafeCell::new([0; MEMORY_BYTES]));
 static mut LINE: &str = "";
 static mut START_US: i64 = 0;
 
@@ -52,7 +52,7 @@ unsafe extern "C" fn begin(stack: *const usize) -> ! {
     // SAFETY: the heap's memory is given once; the kernel put argc and argv here; `guest_main` is in every image.
     unsafe {
         START_US = monotonic_us();
-        heap::give(MEMORY.0.get().cast(), HEAP_BYTES);
+        heap::give(MEMORY.0.get().cast(), MEMORY_BYTES);
         if *stack > 1 {
             let line = CStr::from_ptr(*stack.add(2) as *const core::ffi::c_char);
             LINE = line.to_str().unwrap_or("");
