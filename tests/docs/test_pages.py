@@ -13,9 +13,10 @@ from wisp.interfaces.cli.reference import pages as generated_pages
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = sorted(path for path in [ROOT / "README.md", *ROOT.glob("*/README.md"), *DOCS.rglob("*.md")])
+PAGES = sorted({ROOT / "README.md", *ROOT.glob("*/README.md"), *DOCS.rglob("*.md")})
 # A figure's name is what its maker is called with first.
 FIGURE = re.compile(r'(?:Figure(?:\.\w+)?|_median|_ratio|_memory)\(\s*(?:name=)?"([a-z_]+)"')
+EVENT = re.compile(r'"((?:instance|network|plan)-[a-z-]+|planned)"')
 LINK = re.compile(r"\]\(([^)\s#]+)(?:#[^)]*)?\)")
 
 
@@ -56,7 +57,7 @@ def test_generated_pages_are_fresh(name: str) -> None:
 
 def test_every_event_word_is_explained() -> None:
     source = (ROOT / "src/wisp/controller/core.py").read_text()
-    said = set(re.findall(r'_tell\(now, "([a-z-]+)"', source))
+    said = set(EVENT.findall(source))
     page = (DOCS / "reference/events.md").read_text()
     explained = set(re.findall(r"^\| `([a-z-]+)` \|", page, re.MULTILINE))
     assert said == explained
