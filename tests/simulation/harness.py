@@ -1,23 +1,12 @@
 """A controller core driven through virtual time: a heap of things that will happen, and a world of plain sets."""
 
 import heapq
-from dataclasses import replace
 from random import Random
 
 from wisp.controller.core import ControllerCore, DesiredChanged, Input, Step, Woken
-from wisp.model.action import (
-    AddRoute,
-    CreateLink,
-    CreateNamespace,
-    CreateTap,
-    NetworkAction,
-    RemoveLink,
-    RemoveNamespace,
-    RemoveRoute,
-    RemoveTap,
-    ShapeLink,
-)
+from wisp.model.action import NetworkAction
 from wisp.model.description import DesiredState
+from wisp.model.effect import NetworkState
 from wisp.model.instance import Handle, InstanceSpec
 from wisp.model.network import Network
 from wisp.model.observation import Event, ObservedState
@@ -88,8 +77,10 @@ class World:
 
     def _change(self, actions: tuple[NetworkAction, ...]) -> None:
         if self.network_error is None:
+            state = NetworkState(self.network)
             for action in actions:
-                self.network = applied(self.network, action)
+                state.apply(action)
+            self.network = state.network()
         self.later(NETWORK_TAKES, NetworkChanged(network=self.network, error=self.network_error))
 
     def _start(self, spec: InstanceSpec) -> None:
@@ -112,36 +103,3 @@ class World:
         if spec.name not in self.silent:
             at = self.now + BOOT_TAKES
             self.later(BOOT_TAKES, HealthReported(name=spec.name, child=handle.child, problem=None, at=at))
-
-
-def applied(network: Network, action: NetworkAction) -> Network:
-    """Give the network after one action."""
-    match action:
-        case CreateNamespace(namespace=namespace):
-            return replace(network, namespaces=network.namespaces | {namespace})
-        case RemoveNamespace(name=name):
-            return without_namespace(network, name)
-        case CreateLink(link=link):
-            return replace(network, links=network.links | {link})
-        case ShapeLink(link=link):
-            return replace(network, links={old for old in network.links if old.name != link.name} | {link})
-        case RemoveLink(link=link):
-            return replace(network, links=frozenset(old for old in network.links if old.name != link.name))
-        case CreateTap(tap=tap):
-            return replace(network, taps=network.taps | {tap})
-        case RemoveTap(tap=tap):
-            return replace(network, taps=network.taps - {tap})
-        case AddRoute(route=route):
-            return replace(network, routes=network.routes | {route})
-        case RemoveRoute(route=route):
-            return replace(network, routes=network.routes - {route})
-
-
-def without_namespace(network: Network, name: str) -> Network:
-    """Give the network after a namespace went, and everything in it."""
-    return Network(
-        namespaces=frozenset(ns for ns in network.namespaces if ns.name != name),
-        links=frozenset(link for link in network.links if name not in (link.a.namespace, link.b.namespace)),
-        taps=frozenset(tap for tap in network.taps if tap.namespace != name),
-        routes=frozenset(route for route in network.routes if route.namespace != name),
-    )
