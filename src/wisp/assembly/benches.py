@@ -1,6 +1,6 @@
 """The benchmarks by name, wired to this machine; their clouds live apart from the user's own."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -10,11 +10,13 @@ from wisp.assembly.drivers import machine_accelerator
 from wisp.assembly.lifecycle import clouds, end_everything
 from wisp.assembly.settings import Settings
 from wisp.bench.boot import BootSetup, run_boot
-from wisp.bench.figures import Report
-from wisp.bench.fog import run_fog
+from wisp.bench.figures import Figure, Report
+from wisp.bench.fog import ADDED_BAR, IDLE_BAR, UP_BAR, run_fog
+from wisp.bench.link import BAR as LINK_BAR
 from wisp.bench.link import run_link
 from wisp.drivers.instance.microvm import find_qemu
 from wisp.model.view import Progress
+from wisp.primitives.errors import WispError
 
 OnProgress = Callable[[Progress], None]
 
@@ -44,9 +46,24 @@ async def boot(settings: Settings, *, quick: bool, progress: OnProgress) -> Repo
         return Cloud(description, settings=apart)
 
     alone = await run_boot(setup, quick=quick, progress=progress)
-    fog = await run_fog(setup, settings.examples / "fog/cloud.yaml", make_cloud, quick=quick, progress=progress)
-    link = await run_link(make_cloud, quick=quick, progress=progress)
-    return joined("boot", alone, fog, link)
+    scenario = settings.examples / "fog/cloud.yaml"
+    fog = run_fog(setup, scenario, make_cloud, quick=quick, progress=progress)
+    link = run_link(make_cloud, quick=quick, progress=progress)
+    return joined(
+        "boot",
+        alone,
+        await _or_missing(fog, {"fog_up_s": UP_BAR, "added_ms_per_instance": ADDED_BAR, "idle_cpu_percent": IDLE_BAR}),
+        await _or_missing(link, {"link_delay_error_ms": LINK_BAR}),
+    )
+
+
+async def _or_missing(bench: Awaitable[Report], bars: Mapping[str, str]) -> Report:
+    """Give a part's report, or its figures without values when its cloud did not come up."""
+    try:
+        return await bench
+    except WispError as error:
+        figures = tuple(Figure.missing(name, str(error), bar=bar) for name, bar in bars.items())
+        return Report(bench="", machine={}, versions={}, figures=figures)
 
 
 def joined(name: str, *reports: Report) -> Report:
