@@ -2,20 +2,21 @@
 
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
 from wisp.assembly.drivers import machine_accelerator
 from wisp.assembly.settings import Settings
 from wisp.drivers.instance.microvm import INSTALL_QEMU, QEMU
-from wisp.drivers.keeper.client import KeeperClient
+from wisp.drivers.keeper.client import KeeperClient, SpawnOrder
 from wisp.drivers.keeper.process import start_keeper
+from wisp.drivers.network.shaping import shaping
 from wisp.model.view import Finding
 from wisp.primitives.errors import MissingPrerequisite, WispError
 
 PROGRAMS = (
     # program, what it is for, Debian package, whether a cloud needs it
-    ("iptables-legacy-restore", "link delay, jitter and loss", "iptables", True),
     ("nsenter", "`wisp exec` and `wisp shell`", "util-linux", True),
     ("tcpdump", "looking at packets", "tcpdump", False),
     ("runc", "the container peer of `wisp bench boot`", "runc", False),
@@ -26,32 +27,45 @@ ROOM_WANTED_BYTES = 200 << 20
 async def examine(settings: Settings) -> list[Finding]:
     """Look at everything a cloud needs."""
     return [
-        await _user_namespaces(settings),
+        *await _namespaces(settings),
         _tun(),
         *await _unikernels(settings),
         *(_program(settings, *program) for program in PROGRAMS),
-        _shaping(),
         _quota(),
         _room(settings),
     ]
 
 
-async def _user_namespaces(settings: Settings) -> Finding:
-    """Start and end a keeper in a folder of its own: the one proof that namespaces work here."""
+async def _namespaces(settings: Settings) -> list[Finding]:
+    """Start a keeper in a folder of its own and delay a link in it: the one proof that both work here."""
     subject = "user namespaces"
     if not settings.native.exists():
-        return Finding(subject=subject, state="missing", sentence=f"no {settings.native}", remedy="make native")
+        return [Finding(subject=subject, state="missing", sentence=f"no {settings.native}", remedy="make native")]
     with tempfile.TemporaryDirectory(prefix="wisp-doctor-") as name:
         folder = Path(name)
         try:
             await start_keeper(settings.native, folder)
-            async with await KeeperClient.connect(folder) as keeper:
-                await keeper.shutdown()
         except MissingPrerequisite as error:
-            return Finding(subject=subject, state="missing", sentence=str(error), remedy=error.remedy)
+            return [Finding(subject=subject, state="missing", sentence=str(error), remedy=error.remedy)]
         except WispError as error:
-            return Finding(subject=subject, state="missing", sentence=str(error), remedy="see the sentence")
-    return Finding(subject=subject, state="ok", sentence="clouds live in namespaces of their own, without root")
+            return [Finding(subject=subject, state="missing", sentence=str(error), remedy="see the sentence")]
+        async with await KeeperClient.connect(folder) as keeper:
+            links = await _links(keeper, folder)
+            await keeper.shutdown()
+    return [Finding(subject=subject, state="ok", sentence="clouds live in their own, without root"), links]
+
+
+async def _links(keeper: KeeperClient, folder: Path) -> Finding:
+    """Have the keeper run the probe of link shaping."""
+    argv = (sys.executable, "-m", "wisp.drivers.network.probe")
+    order = SpawnOrder(child_id="probe", argv=argv, env=dict(os.environ), log=folder / "probe.log", privileged=True)
+    await keeper.spawn(order)
+    ended = await anext(aiter(keeper.watch()))
+    if ended.exit_code == 0:
+        return Finding(subject="link shaping", state="ok", sentence=shaping())
+    said = (folder / "probe.log").read_text().strip()
+    remedy = "sudo modprobe -a ip_tables iptable_mangle xt_NFQUEUE nfnetlink_queue"
+    return Finding(subject="link shaping", state="limited", sentence=f"links cannot delay: {said}", remedy=remedy)
 
 
 def _tun() -> Finding:
@@ -84,13 +98,6 @@ def _program(settings: Settings, program: str, purpose: str, package: str, neede
     state = "missing" if needed else "limited"
     remedy = f"sudo apt-get install -y --no-install-recommends {package}"
     return Finding(subject=program, state=state, sentence=f"not here; it is for {purpose}", remedy=remedy)
-
-
-def _shaping() -> Finding:
-    sentence = (
-        "rate by tbf in the kernel; delay, jitter and loss by Wisp's delay line: round trips within 0.3 ms (median)"
-    )
-    return Finding(subject="link shaping", state="ok", sentence=sentence)
 
 
 def _quota() -> Finding:

@@ -1,0 +1,24 @@
+"""``python -m wisp.drivers.network.probe``: proves, inside a cloud's namespaces, that links can be delayed there.
+
+Leaves a rule behind in the namespace it runs in, which is to be thrown away. Says what is missing and exits with 1.
+"""
+
+import socket
+import sys
+
+from wisp.drivers.network.xtables import Passage, write_rules
+from wisp.primitives.errors import WispError
+
+
+def main() -> None:
+    """Write one rule of each sort."""
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as inside:
+            write_rules(inside, {Passage("lo", leaving=False): 1, Passage("lo", leaving=True): 2})
+    except (OSError, WispError) as error:
+        print(error)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
