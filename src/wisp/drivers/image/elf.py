@@ -44,11 +44,23 @@ def with_content(program: bytes, options: bytes, archive: bytes) -> bytes:
     return bytes(image + options + archive)
 
 
+def loaded_bytes(image: bytes) -> int:
+    """Give the memory that a guest's segments take [byte], whole pages; the start of the file is enough."""
+    segments = (_PROGRAM_HEADER.unpack_from(image, offset) for offset in _program_headers(image))
+    # Type, flags, offset, two addresses, size in the file, size in memory, alignment.
+    return sum(-(-segment[6] // PAGE_BYTES) * PAGE_BYTES for segment in segments if segment[0] == _PT_LOAD)
+
+
 def _spare_header(image: bytearray) -> int:
     """Give the offset of the first unused program header."""
+    for offset in _program_headers(image):
+        if _PROGRAM_HEADER.unpack_from(image, offset)[0] == _PT_NULL:
+            return offset
+    raise PermanentDriverError("the guest has no room for content; it has some already", driver="image")
+
+
+def _program_headers(image: bytes | bytearray) -> range:
+    """Give the offsets of all program headers."""
     header = _ELF_HEADER.unpack_from(image)
     offset, size, count = header[5], header[9], header[10]
-    for index in range(count):
-        if _PROGRAM_HEADER.unpack_from(image, offset + index * size)[0] == _PT_NULL:
-            return int(offset + index * size)
-    raise PermanentDriverError("the guest has no room for content; it has some already", driver="image")
+    return range(offset, offset + size * count, size)
