@@ -8,15 +8,19 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from wisp.drivers.image.elf import PAGE_BYTES, loaded_bytes
 from wisp.drivers.instance.guest import Images, configuration_line, image_of
 from wisp.drivers.instance.kept import Command, KeptChildren
 from wisp.model.description import Kind
 from wisp.model.instance import Handle, InstanceSpec
 from wisp.ports.instance import Capabilities, Exit, Fingerprint
+from wisp.primitives.errors import PermanentDriverError
 from wisp.primitives.time import Duration
 
 TAP_DESCRIPTOR = 3
 OPEN_FILES = 8
+# What the kernel needs of a program's address space beside its segments, to start it at all: stack and vdso.
+START_BYTES = 256 * 1024
 
 
 class SptDriver:
@@ -38,6 +42,7 @@ class SptDriver:
     async def start(self, spec: InstanceSpec, secrets: Mapping[str, str]) -> Handle:
         """Spawn the guest; see the port."""
         image = self._images.sealed(image_of(spec), "spt")
+        check_memory(spec, image)
         return await self._children.spawn(spec, command(spec, image, secrets))
 
     async def recover(self, handle: Handle) -> Exit | None:
@@ -47,6 +52,24 @@ class SptDriver:
     async def stop(self, handle: Handle, *, grace: Duration) -> None:
         """End it at once: a guest has nothing to put away."""
         await self._children.stop(handle, grace=Duration(min(grace.ns, 0)))
+
+
+def check_memory(spec: InstanceSpec, image: Path) -> None:
+    """Make sure that a guest fits its memory: of one that does not, the kernel only says SIGSEGV.
+
+    Raises:
+        PermanentDriverError: It does not.
+    """
+    with image.open("rb") as file:
+        needed_bytes = loaded_bytes(file.read(PAGE_BYTES)) + START_BYTES
+    if needed_bytes > spec.memory_bytes:
+        raise PermanentDriverError(
+            f"{spec.name}: out of memory: its image takes {needed_bytes} bytes and it has {spec.memory_bytes}; "
+            "give it more memory, or bake less content in",
+            driver=Kind.SPT,
+            operation="start",
+            subject=spec.name,
+        )
 
 
 def command(spec: InstanceSpec, image: Path, secrets: Mapping[str, str]) -> Command:
