@@ -26,7 +26,12 @@ pub fn run<A: App>(header: &'static ImageHeader, make: Make<A>) -> ! {
 
 fn start<A: App>(header: &'static ImageHeader, make: Make<A>) -> Result<core::convert::Infallible, ConfigError> {
     let (options, archive_bytes) = baked_in(header);
-    let config = Config::parse(&[options, hal::configuration()])?;
+    let mut config = Config::parse(&[options, hal::configuration()])?;
+    if config.get("confidential").is_some() {
+        let line = hal::confidential()
+            .ok_or(ConfigError { key: "confidential".to_string(), reason: "is announced, but the line cannot be read" })?;
+        config = Config::parse(&[options, hal::configuration(), &line])?;
+    }
     let addressing = Addressing::read(&config)?;
     let archive = Archive::parse(archive_bytes)
         .ok_or(ConfigError { key: "content".to_string(), reason: "is damaged; build the image again" })?;

@@ -5,7 +5,7 @@ Reports go one way, through the ``report`` callable; nothing is asked back.
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from wisp.agent.health import HealthMonitor
 from wisp.model.action import NetworkAction, StartInstance, StopInstance
@@ -44,7 +44,7 @@ class LocalAgent:
         network: Makes the network.
         prober: Asks instances whether they answer.
         exits: Tells when a process ends.
-        secrets: Gives the value of a secret by name, at the moment it is needed.
+        secrets: Gives the values of the secrets that a spec names, at the moment they are needed.
         clock: Tells the time of what is reported.
         report: Takes every report.
     """
@@ -56,7 +56,7 @@ class LocalAgent:
         network: NetworkDriver,
         prober: HealthProber,
         exits: ExitWatch,
-        secrets: Callable[[InstanceSpec], Mapping[str, str]],
+        secrets: Callable[[InstanceSpec], Awaitable[Mapping[str, str]]],
         clock: Clock,
         report: Callable[[Report], None],
     ) -> None:
@@ -106,7 +106,7 @@ class LocalAgent:
         spec = action.spec
         try:
             async with self._starting:
-                handle = await self._driver(spec.kind).start(spec, self._secrets(spec))
+                handle = await self._driver(spec.kind).start(spec, await self._secrets(spec))
         except WispError as failure:
             permanent = isinstance(failure, PermanentDriverError)
             self._report(

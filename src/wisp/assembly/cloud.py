@@ -17,6 +17,7 @@ from wisp.assembly.inside import capture_inside, forward_until_cancelled, run_in
 from wisp.assembly.lifecycle import controller_child, end_everything, ensure_controller, ensure_keeper
 from wisp.assembly.planning import planning_rng
 from wisp.assembly.progress import ControllerState, follow
+from wisp.assembly.secrets import filled_vault, fingerprinted, keep
 from wisp.assembly.settings import CloudFolder, Settings
 from wisp.assembly.views import changes, host_rows, instance_rows
 from wisp.codec.description import parse
@@ -93,19 +94,21 @@ class Cloud:
 
         Raises:
             InfeasibleError: No placement exists; a running cloud stays as it is.
-            StateError: A port of this machine cannot be opened; a running cloud stays as it is.
+            StateError: A secret cannot be read, or a port of this machine cannot be opened; the same.
             TransientDriverError: Not everything answers within ``timeout_s``; what failed is in the message.
         """
         if self._desired is None:
             raise StateError(f"cloud {self.name}: `up` needs its description")
         progress(Progress(phase="starting the keeper", done=0, total=1))
-        wanted = doors(self._desired)
+        vault = await filled_vault(self._folder, self._desired.secrets)
+        desired, wanted = fingerprinted(self._desired, vault), doors(self._desired)
         with opened(wanted, await held_names(self._folder)) as sockets:
             async with await ensure_keeper(self._folder, self._settings) as keeper:
                 await ensure_controller(keeper, self._folder)
-                self._check_placement(self._desired)
+                self._check_placement(desired)
                 await keeper.hold(sockets)
-                self._store_desired(self._desired)
+                await keep(keeper, vault)
+                self._store_desired(desired)
                 await shut_unwanted(keeper, wanted)
         await self._settle(progress, timeout_s)
         return await self.ps()
@@ -162,16 +165,18 @@ class Cloud:
 
         Raises:
             InfeasibleError: No placement exists.
+            StateError: A secret cannot be read.
         """
         if self._desired is None:
             raise StateError(f"cloud {self.name}: `plan` needs its description")
+        desired = fingerprinted(self._desired, await filled_vault(self._folder, self._desired.secrets))
         if not self._folder.database.exists():
-            plan = decide(self._desired, ObservedState())
+            plan = decide(desired, ObservedState())
             actions = reconcile(plan, ObservedState(), now=SystemClock().now())
             return PlannedChange(changes=changes(actions), decisions=plan.decisions)
         store = self._store()
         try:
-            return self._difference(self._desired, store)
+            return self._difference(desired, store)
         finally:
             store.close()
 

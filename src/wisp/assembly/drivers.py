@@ -4,6 +4,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from wisp.assembly.secrets import kept_values
 from wisp.assembly.settings import CloudFolder, Settings
 from wisp.drivers.clock.system import monotonic_offset_ns
 from wisp.drivers.image.store import ImageStore
@@ -31,9 +32,9 @@ class Hands:
     drivers: Mapping[Kind, InstanceDriver]
     prober: NamespaceProber
 
-    def secrets_of(self, _spec: InstanceSpec) -> Mapping[str, str]:
+    async def secrets_of(self, spec: InstanceSpec) -> Mapping[str, str]:
         """Give the values of the secrets that a spec names."""
-        return {}
+        return await kept_values(self.keeper, (name for name, _ in spec.secrets))
 
 
 async def make_hands(folder: CloudFolder, settings: Settings) -> Hands:

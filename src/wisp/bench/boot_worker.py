@@ -74,14 +74,14 @@ class Cases:
 
     def _vm(self, tap: Tap, image: Path, *, endpoint: tuple[str, int] | None) -> Launch:
         spec = _spec(Kind.MICROVM, tap, self._plan.memory_bytes)
-        argv = microvm.command(spec, image, self._hypervisor, {}).argv
+        argv = microvm.command(spec, image, self._hypervisor).argv
         return Launch(argv=argv, endpoint=endpoint, log=self._log, descriptors={microvm.TAP_DESCRIPTOR: tap.descriptor})
 
     @contextmanager
     def spt(self, index: int = 0) -> Iterator[Launch]:
         """The same ``web`` guest as a sealed process."""
         with open_tap(f"spt{index}", f"10.73.{index}") as tap:
-            argv = spt.command(_spec(Kind.SPT, tap, self._plan.memory_bytes), self._plan.images.spt, {}).argv
+            argv = spt.command(_spec(Kind.SPT, tap, self._plan.memory_bytes), self._plan.images.spt).argv
             yield Launch(
                 argv=argv,
                 endpoint=(tap.guest, HTTP_PORT),

@@ -306,11 +306,13 @@ class SecretSource:
     Attributes:
         file: Path of a file that holds it; or
         environment: Name of a variable that holds it.
+        fingerprint: Changes with the value and tells nothing of it; empty until ``wisp up`` has read the value.
     """
 
     name: str
     file: str | None = None
     environment: str | None = None
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,6 +64,7 @@ class InstanceSpec:
         image: For unikernels.
         command: For processes.
         config: Options of the guest, or environment of the process.
+        secrets: Name and fingerprint of each secret that ``config`` names; so a changed secret is a changed instance.
         address: Its address, without prefix; ``None`` for a device's workload.
         prefix_length, gateway, mac: How a guest sets up its interface.
         after: Instances that must have answered (or failed) before this one starts.
@@ -78,6 +79,7 @@ class InstanceSpec:
     image: ImageRef | None = None
     command: tuple[str, ...] = ()
     config: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[tuple[str, str], ...] = ()
     cpu_millicores: int
     memory_bytes: int
     address: str | None = None

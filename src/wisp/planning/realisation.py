@@ -168,6 +168,7 @@ class Realisation:
             image=None if vdu.image is None else _image(self._images[vdu.image]),
             command=tuple(self._filled(word) for word in vdu.command),
             config=self._config(vdu.config),
+            secrets=self._secrets(vdu.config),
             cpu_millicores=vdu.cpu_millicores,
             memory_bytes=vdu.memory_bytes,
             address=address,
@@ -188,6 +189,7 @@ class Realisation:
             namespace=_device(device.name),
             command=tuple(self._filled(word) for word in workload.command),
             config=self._config(workload.environment),
+            secrets=self._secrets(workload.environment),
             cpu_millicores=0,
             memory_bytes=0,
             health=HealthCheck(protocol=HealthProtocol.ALIVE),
@@ -234,6 +236,10 @@ class Realisation:
 
     def _config(self, config: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
         return tuple(sorted((key, self._filled(text)) for key, text in config.items()))
+
+    def _secrets(self, config: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+        named = {name for text in config.values() for word, name in placeholder.names(text) if word == "secret"}
+        return tuple((each.name, each.fingerprint) for each in self._desired.secrets if each.name in named)
 
     def _filled(self, text: str) -> str:
         return placeholder.fill(text, self._value)

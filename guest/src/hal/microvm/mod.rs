@@ -3,11 +3,13 @@
 
 mod boot;
 mod clock;
+mod firmware;
 mod interrupt;
 mod network;
 mod start_info;
 
 pub use clock::now;
+pub use firmware::confidential;
 pub use network::{NetDevice, device};
 
 use super::heap;

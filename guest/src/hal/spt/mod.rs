@@ -8,6 +8,8 @@ pub use seal::seal;
 
 use super::heap;
 use crate::config::{Config, ConfigError};
+use alloc::string::String;
+use alloc::vec;
 use core::cell::UnsafeCell;
 use core::ffi::CStr;
 use smoltcp::phy::{self, Checksum, Device, DeviceCapabilities, Medium};
@@ -16,7 +18,9 @@ use smoltcp::wire::EthernetAddress;
 use syscall::Timespec;
 
 const TAP: i32 = 3;
+const CONFIDENTIAL: i32 = 4;
 const CONSOLE: i32 = 2;
+const LONGEST_LINE: usize = 2048;
 const FRAME_BYTES: usize = 1514;
 const MEMORY_BYTES: usize = 1600 * 1024;
 
@@ -68,6 +72,14 @@ pub fn configuration() -> &'static str {
 }
 
 /// Time since the start.
+/// The line of options that nobody else shall see; it can be read once, before the seal.
+pub fn confidential() -> Option<String> {
+    let mut bytes = vec![0; LONGEST_LINE];
+    let length = syscall::read(CONFIDENTIAL, &mut bytes)?;
+    bytes.truncate(length);
+    String::from_utf8(bytes).ok()
+}
+
 pub fn now() -> Instant {
     // SAFETY: written once, before any reader.
     Instant::from_micros(monotonic_us() - unsafe { START_US })

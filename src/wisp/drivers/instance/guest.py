@@ -1,15 +1,18 @@
 """What both unikernel targets share: the configuration line, and the sealed image it goes to."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
 from wisp.codec import guest_config
-from wisp.drivers.instance.secret import filled_in
+from wisp.drivers.instance.secret import filled_in, has_secret
+from wisp.drivers.keeper.memory import in_memory
 from wisp.model.instance import ImageRef, InstanceSpec
 from wisp.primitives.errors import PermanentDriverError
 
 LONGEST_LINE_BYTES = 2000
+CONFIDENTIAL_DESCRIPTOR = 4
 
 
 class Images(Protocol):
@@ -28,12 +31,13 @@ class Images(Protocol):
         ...
 
 
-def configuration_line(spec: InstanceSpec, secrets: Mapping[str, str], *, with_mac: bool) -> str:
-    """Give the guest's configuration line (see ``codec.guest_config``).
+def configuration_line(spec: InstanceSpec, *, with_mac: bool) -> str:
+    """Give the guest's configuration line (see ``codec.guest_config``), which everybody on the machine may see.
+
+    Options that name secrets are left out; the word ``confidential`` says that they come on a line of their own.
 
     Args:
         spec: The instance; it has an address.
-        secrets: Values of the secrets that its options name.
         with_mac: Whether the guest chooses its own hardware address (spt) or reads it from its device (microvm).
 
     Raises:
@@ -41,8 +45,34 @@ def configuration_line(spec: InstanceSpec, secrets: Mapping[str, str], *, with_m
     """
     own = {"name": spec.name, "ip": f"{spec.address}/{spec.prefix_length}", "gw": spec.gateway or ""}
     mac = {"mac": spec.mac or ""} if with_mac else {}
-    options = {key: filled_in(value, secrets) for key, value in spec.config}
-    line = guest_config.encode(own | mac | {"port": str(spec.health.port)} | options)
+    options = {key: value for key, value in spec.config if not has_secret(value)}
+    apart = {"confidential": "1"} if len(options) < len(spec.config) else {}
+    return _checked(spec, guest_config.encode(own | mac | {"port": str(spec.health.port)} | options | apart))
+
+
+@contextmanager
+def confidential(spec: InstanceSpec, secrets: Mapping[str, str]) -> Iterator[dict[int, int]]:
+    """Give the descriptor with the line of the options that name secrets, by its number in the guest's process.
+
+    It is memory that only that process inherits; without such options there is none.
+
+    Args:
+        spec: The instance.
+        secrets: Values of the secrets that its options name.
+
+    Raises:
+        PermanentDriverError: The line is longer than a guest takes, or a secret has no value.
+    """
+    options = {key: filled_in(value, secrets) for key, value in spec.config if has_secret(value)}
+    if not options:
+        yield {}
+        return
+    line = _checked(spec, guest_config.encode(options))
+    with in_memory("confidential", line.encode()) as descriptor:
+        yield {CONFIDENTIAL_DESCRIPTOR: descriptor}
+
+
+def _checked(spec: InstanceSpec, line: str) -> str:
     if len(line) > LONGEST_LINE_BYTES:
         raise PermanentDriverError(
             f"{spec.name}: its configuration is {len(line)} bytes long, a guest takes {LONGEST_LINE_BYTES}; "

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from wisp.drivers.instance.guest import Images, configuration_line, image_of
+from wisp.drivers.instance.guest import CONFIDENTIAL_DESCRIPTOR, Images, confidential, configuration_line, image_of
 from wisp.drivers.instance.kept import Command, KeptChildren
 from wisp.drivers.instance.kvm import Accelerator
 from wisp.model.description import Kind
@@ -21,6 +21,7 @@ from wisp.primitives.time import Duration
 QEMU = "qemu-system-x86_64"
 INSTALL_QEMU = "sudo apt-get install -y --no-install-recommends qemu-system-x86"
 TAP_DESCRIPTOR = 3
+CONFIDENTIAL_FILE = "opt/wisp/confidential"
 OPEN_FILES = 256
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
@@ -60,7 +61,8 @@ class MicrovmDriver:
         """Spawn the virtual machine; see the port."""
         image = self._images.sealed(image_of(spec), "microvm")
         hypervisor = Hypervisor(program=find_qemu(self._search_path), accelerator=self._accelerator)
-        return await self._children.spawn(spec, command(spec, image, hypervisor, secrets))
+        with confidential(spec, secrets) as passed:
+            return await self._children.spawn(spec, command(spec, image, hypervisor), passed)
 
     async def recover(self, handle: Handle) -> Exit | None:
         """Say how it ended, or ``None`` while it runs."""
@@ -83,17 +85,24 @@ def find_qemu(search_path: str) -> str:
     return program
 
 
-def command(spec: InstanceSpec, image: Path, hypervisor: Hypervisor, secrets: Mapping[str, str]) -> Command:
+def command(spec: InstanceSpec, image: Path, hypervisor: Hypervisor) -> Command:
     """Give the QEMU process of a guest."""
     machine = machine_arguments(hypervisor, memory_bytes=spec.memory_bytes)
-    line = configuration_line(spec, secrets, with_mac=False)
+    line = configuration_line(spec, with_mac=False)
     network = network_arguments(tap_descriptor=TAP_DESCRIPTOR, mac=spec.mac or "")
     return Command(
-        argv=(*machine, "-kernel", str(image), "-append", line, *network),
+        argv=(*machine, "-kernel", str(image), "-append", line, *network, *confidential_arguments(spec)),
         held={TAP_DESCRIPTOR: f"tap/{spec.name}"},
         open_files=OPEN_FILES,
         small_pages=True,
     )
+
+
+def confidential_arguments(spec: InstanceSpec) -> tuple[str, ...]:
+    """Give QEMU's file of confidential options, for a guest that has some; it reads the inherited descriptor."""
+    if not spec.secrets:
+        return ()
+    return "-fw_cfg", f"name={CONFIDENTIAL_FILE},file=/proc/self/fd/{CONFIDENTIAL_DESCRIPTOR}"
 
 
 def machine_arguments(hypervisor: Hypervisor, *, memory_bytes: int) -> tuple[str, ...]:

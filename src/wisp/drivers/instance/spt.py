@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from wisp.drivers.image.elf import PAGE_BYTES, loaded_bytes
-from wisp.drivers.instance.guest import Images, configuration_line, image_of
+from wisp.drivers.instance.guest import Images, confidential, configuration_line, image_of
 from wisp.drivers.instance.kept import Command, KeptChildren
 from wisp.model.description import Kind
 from wisp.model.instance import Handle, InstanceSpec
@@ -43,7 +43,8 @@ class SptDriver:
         """Spawn the guest; see the port."""
         image = self._images.sealed(image_of(spec), "spt")
         check_memory(spec, image)
-        return await self._children.spawn(spec, command(spec, image, secrets))
+        with confidential(spec, secrets) as passed:
+            return await self._children.spawn(spec, command(spec, image), passed)
 
     async def recover(self, handle: Handle) -> Exit | None:
         """Say how it ended, or ``None`` while it runs."""
@@ -72,10 +73,10 @@ def check_memory(spec: InstanceSpec, image: Path) -> None:
         )
 
 
-def command(spec: InstanceSpec, image: Path, secrets: Mapping[str, str]) -> Command:
+def command(spec: InstanceSpec, image: Path) -> Command:
     """Give the process of a guest."""
     return Command(
-        argv=(str(image), configuration_line(spec, secrets, with_mac=True)),
+        argv=(str(image), configuration_line(spec, with_mac=True)),
         held={TAP_DESCRIPTOR: f"tap/{spec.name}"},
         address_space_bytes=spec.memory_bytes,
         open_files=OPEN_FILES,

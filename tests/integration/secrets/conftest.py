@@ -1,0 +1,5 @@
+"""The same empty place as for whole clouds."""
+
+from tests.integration.cloud.conftest import place
+
+__all__ = ["place"]
