@@ -63,6 +63,14 @@ def test_every_event_word_is_explained() -> None:
     assert said == explained
 
 
+def test_every_line_of_doctor_is_explained() -> None:
+    source = (ROOT / "src/wisp/assembly/doctor.py").read_text()
+    said = set(re.findall(r'subject ?= ?"([a-z ]+)"', source))
+    page = (DOCS / "howto/troubleshooting.md").read_text()
+    assert "taps" in said
+    assert {subject for subject in said if f"| {subject} |" not in page} == set()
+
+
 def test_every_figure_has_its_promise() -> None:
     bench = "".join(path.read_text() for path in (ROOT / "src/wisp/bench").glob("*.py"))
     measured = set(FIGURE.findall(bench))
