@@ -1,6 +1,7 @@
 """Children that are started again when they end."""
 
 import asyncio
+import itertools
 import os
 import signal
 import time
@@ -50,7 +51,7 @@ async def test_its_end_is_told_each_time(keeper):
         told = [await anext(ends) for _ in range(3)]
     await ends.aclose()
     assert [child.exit_code for child in told] == [3, 3, 3]
-    waits = [later.spawned_at_ns - (earlier.exited_at_ns or 0) for earlier, later in zip(told, told[1:], strict=False)]
+    waits = [later.spawned_at_ns - (earlier.exited_at_ns or 0) for earlier, later in itertools.pairwise(told)]
     assert waits[0] >= 0.1e9
     assert waits[1] >= 0.2e9
 
