@@ -59,12 +59,21 @@ def files_of(folder: Path) -> dict[str, bytes]:
             continue
         if not path.resolve().is_relative_to(folder.resolve()):
             raise PermanentDriverError(f"{path} leads out of the content; copy the file in", driver="image")
-        body = path.read_bytes()
+        body = _body(path)
         total += len(body)
         if total > MOST_BYTES:
             raise PermanentDriverError(f"{folder} holds more than {MOST_BYTES >> 20} MiB", driver="image")
         found[f"/{relative.as_posix()}"] = body
     return found
+
+
+def _body(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise PermanentDriverError(
+            f"{path}: {error.strerror}; make it readable, or take it out", driver="image"
+        ) from error
 
 
 def pack(files: dict[str, bytes]) -> bytes:

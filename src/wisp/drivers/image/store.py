@@ -7,6 +7,7 @@ digest, size and inputs. Nothing here needs Rust: the programs come with Wisp.
 import hashlib
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -186,7 +187,8 @@ class ImageStore:
             unfinished.chmod(mode)
             unfinished.replace(path)
         except OSError as error:
-            unfinished.unlink(missing_ok=True)
+            with suppress(OSError):
+                unfinished.unlink()
             raise TransientDriverError(
                 f"cannot write {path}: {error}; free some space, then try again", driver="image", operation="build"
             ) from error

@@ -7,6 +7,7 @@ to find every instance again, even one whose handle was never written down.
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,11 +15,15 @@ from wisp.drivers.keeper.client import ChildStatus, KeeperClient, SpawnOrder
 from wisp.model.description import Kind
 from wisp.model.instance import Handle, InstanceSpec
 from wisp.ports.instance import Exit
-from wisp.primitives.errors import TransientDriverError, UnknownInstance
+from wisp.primitives.errors import PermanentDriverError, TransientDriverError, UnknownInstance
 from wisp.primitives.time import Duration, Instant
 
 INSTANCE_PREFIX = "instance/"
 LOG_TAIL_BYTES = 4096
+FORCE_PATIENCE_S = 10.0
+
+# A child may be started again under its name; news of an earlier life must not be taken for one of the present.
+Life = tuple[str, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +59,8 @@ class KeptChildren:
 
     def __init__(self, keeper: KeeperClient, logs: Path, *, epoch_offset_ns: int) -> None:
         self._keeper, self._logs, self._offset_ns = keeper, logs, epoch_offset_ns
-        self._ended: dict[str, ChildStatus] = {}
-        self._waiting: dict[str, asyncio.Event] = {}
+        self._ended: dict[Life, ChildStatus] = {}
+        self._waiting: dict[Life, asyncio.Event] = {}
 
     async def spawn(self, spec: InstanceSpec, command: Command, passed: Mapping[int, int] | None = None) -> Handle:
         """Spawn ``command`` for ``spec``; a child already running from the same spec is taken as it is.
@@ -100,8 +105,8 @@ class KeptChildren:
         """Give children as they end; see :class:`wisp.ports.instance.ExitWatch`."""
         async for child in self._keeper.watch():
             if child.id.startswith(INSTANCE_PREFIX):
-                self._ended[child.id] = child
-                if event := self._waiting.pop(child.id, None):
+                self._ended[_life_of(child)] = child
+                if event := self._waiting.pop(_life_of(child), None):
                     event.set()
             yield child.id
 
@@ -111,7 +116,7 @@ class KeptChildren:
         Raises:
             UnknownInstance: The keeper does not know it (any more).
         """
-        row = self._ended.get(handle.child) or await self._row(handle)
+        row = self._ended.get(_life(handle)) or await self._row(handle)
         return self._exit(row, handle.instance) if row.state == "exited" else None
 
     async def stop(self, handle: Handle, *, grace: Duration) -> None:
@@ -123,7 +128,7 @@ class KeptChildren:
         if running:
             await self._end(handle, grace)
         await self._keeper.forget(handle.child)
-        self._ended.pop(handle.child, None)
+        self._ended.pop(_life(handle), None)
 
     async def handles(self) -> list[Handle]:
         """Give a handle for every child that is an instance, running or ended but not forgotten."""
@@ -131,11 +136,12 @@ class KeptChildren:
         return [self._handle(*_parse_child(row.id), row) for row in rows]
 
     async def _end(self, handle: Handle, grace: Duration) -> None:
-        for number, patience_s in ((signal.SIGTERM, grace.seconds), (signal.SIGKILL, 10.0)):
+        for number, patience_s in ((signal.SIGTERM, grace.seconds), (signal.SIGKILL, FORCE_PATIENCE_S)):
             if patience_s <= 0:
                 continue
-            ended = self._waiting.setdefault(handle.child, asyncio.Event())
-            await self._keeper.signal(handle.child, number)
+            ended = self._waiting.setdefault(_life(handle), asyncio.Event())
+            with suppress(PermanentDriverError):  # it has just ended by itself, and we are about to hear of it
+                await self._keeper.signal(handle.child, number)
             try:
                 async with asyncio.timeout(patience_s):
                     await ended.wait()
@@ -154,13 +160,13 @@ class KeptChildren:
         row = next((row for row in await self._keeper.children() if row.id == child), None)
         if row and row.state == "exited":
             await self._keeper.forget(child)
-            self._ended.pop(child, None)
+            self._ended.pop(_life_of(row), None)
             return None
         return row
 
     async def _row(self, handle: Handle) -> ChildStatus:
         for row in await self._keeper.children():
-            if row.id == handle.child and row.start_ticks == handle.start_ticks:
+            if _life_of(row) == _life(handle):
                 return row
         raise UnknownInstance(f"{handle.instance}: the keeper knows no child {handle.child}")
 
@@ -177,8 +183,17 @@ class KeptChildren:
 
     def _exit(self, row: ChildStatus, instance: str) -> Exit:
         how = f"killed by {_signal_name(row.signal)}" if row.signal else f"exited with status {row.exit_code}"
-        last = last_words(self.log_of(instance))
+        last = last_words(self.log_of(instance), by_itself=row.signal is None)
         return Exit(code=row.exit_code, signal=row.signal, reason=f"{how}: {last}" if last else how)
+
+
+def _life_of(row: ChildStatus) -> Life:
+    """Give which of the lives of a child a row tells of."""
+    return row.id, row.pid, row.start_ticks
+
+
+def _life(handle: Handle) -> Life:
+    return handle.child, handle.pid, handle.start_ticks
 
 
 def child_name(spec: InstanceSpec) -> str:
@@ -193,8 +208,11 @@ def _parse_child(child: str) -> tuple[str, str, str]:
     return name, digest, next(str(known) for known in Kind if known.replace("/", "-") == kind)
 
 
-def last_words(log: Path) -> str:
-    """Give a guest's own exit reason, or else the last line of its log; empty for none."""
+def last_words(log: Path, *, by_itself: bool) -> str:
+    """Give a guest's own exit reason, or else the last line of its log; empty for none.
+
+    One that did not end by itself gave no reason: what stands there was said in an earlier life.
+    """
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - LOG_TAIL_BYTES))
@@ -202,7 +220,9 @@ def last_words(log: Path) -> str:
     except OSError:
         return ""
     reasons = [line.removeprefix("wisp-exit:").strip() for line in lines if line.startswith("wisp-exit:")]
-    return (reasons or lines or [""])[-1][:300]
+    if by_itself and reasons:
+        return reasons[-1][:300]
+    return "" if not lines or lines[-1].startswith("wisp-exit:") else lines[-1][:300]
 
 
 def _signal_name(number: int) -> str:
