@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from wisp.assembly.doors import held_names, opened, shut_unwanted
+from wisp.assembly.egress import end_egress, ensure_egress, find_program, wants_egress
 from wisp.assembly.inside import capture_inside, forward_until_cancelled, run_inside
 from wisp.assembly.lifecycle import controller_child, end_everything, ensure_controller, ensure_keeper
 from wisp.assembly.planning import planning_rng
@@ -94,12 +95,14 @@ class Cloud:
 
         Raises:
             InfeasibleError: No placement exists; a running cloud stays as it is.
+            MissingPrerequisite: Something is not installed; the same.
             StateError: A secret cannot be read, or a port of this machine cannot be opened; the same.
             TransientDriverError: Not everything answers within ``timeout_s``; what failed is in the message.
         """
         if self._desired is None:
             raise StateError(f"cloud {self.name}: `up` needs its description")
         progress(Progress(phase="starting the keeper", done=0, total=1))
+        nat = find_program(self._settings) if wants_egress(self._desired) else None
         vault = await filled_vault(self._folder, self._desired.secrets)
         desired, wanted = fingerprinted(self._desired, vault), doors(self._desired)
         with opened(wanted, await held_names(self._folder)) as sockets:
@@ -111,7 +114,12 @@ class Cloud:
                 self._store_desired(desired)
                 await shut_unwanted(keeper, wanted)
         await self._settle(progress, timeout_s)
+        await self._open_the_way_out(nat)
         return await self.ps()
+
+    async def _open_the_way_out(self, nat: str | None) -> None:
+        async with await ensure_keeper(self._folder, self._settings) as keeper:
+            await (ensure_egress(keeper, self._folder, nat) if nat else end_egress(keeper))
 
     def _check_placement(self, desired: DesiredState) -> None:
         """Make sure that a plan exists."""

@@ -10,17 +10,19 @@ from wisp.model.description import LinkShape
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Namespace:
-    """A network namespace: an emulated host's virtual router, a device, or a process instance.
+    """A network namespace: an emulated host's virtual router, a device, a process instance, or the way out.
 
     Attributes:
         name: As ``host/edge-1``, ``device/co2-1``, ``process/collector``.
         address: Its own address, kept on the loopback interface, as ``10.0.16.1/32``; ``None`` for none.
         forwards: Whether it routes for others.
+        strict: Whether it takes a packet only from where it would send the answer (RFC 3704, strict).
     """
 
     name: str
     address: str | None = None
     forwards: bool = False
+    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from wisp.model.network import LinkEnd, Namespace, Network, Route, Tap, VirtualL
 from wisp.model.plan import Assignments
 from wisp.planning import addressing
 from wisp.planning.door import DOOR_DESCRIPTOR, external_door, published_door
+from wisp.planning.egress import Egress
 from wisp.planning.interface import interface
 from wisp.planning.routing import Topology
 from wisp.primitives.time import Duration
@@ -43,6 +44,7 @@ class Realisation:
         self._topology = Topology((host.name for host in desired.hosts), desired.links)
         self._gateways = {host: addressing.gateway(index) for host, index in assignments.subnets.items()}
         self._subnets = {host: str(addressing.subnet(index)) for host, index in assignments.subnets.items()}
+        self._egress = Egress(desired.instances, assignments.hosts, assignments.addresses, self._gateways)
         self._transits = {link: addressing.transit(index) for link, index in assignments.links.items()}
 
     def network(self) -> Network:
@@ -70,6 +72,7 @@ class Realisation:
             yield Namespace(name=_device(device.name), address=f"{self._address(device.name)}/32")
         for process in self._processes():
             yield Namespace(name=_process(process.name), address=f"{self._address(process.name)}/32")
+        yield from self._egress.namespaces()
 
     def _links(self) -> Iterator[VirtualLink]:
         for link in self._desired.links:
@@ -79,6 +82,7 @@ class Realisation:
             yield self._leaf(_device(device.name), point.host, point.up, point.down)
         for process in self._processes():
             yield self._leaf(_process(process.name), self._given.hosts[process.name])
+        yield from self._egress.links()
 
     def _host_link(self, link: Link) -> VirtualLink:
         first, second = self._transits[link.name]
@@ -123,6 +127,7 @@ class Realisation:
             attached.setdefault(self._host_of_device(device), []).append(f"{self._address(device.name)}/32")
         for host in self._desired.hosts:
             yield from self._host_routes(host.name, attached)
+        yield from self._egress.routes()
 
     def _leaf_routes(self, name: str, namespace: str, host: str) -> Iterator[Route]:
         address, gateway = self._address(name), self._gateway(host)

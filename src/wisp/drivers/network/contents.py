@@ -16,6 +16,7 @@ LOOPBACK = 1
 # Queues of a namespace are numbered as its interfaces; those for ICMP from here on.
 ICMP_QUEUES = 1 << 15
 _HOST_SCOPE = 254
+_RP_FILTER = slice(28, 32)
 _NO_SHAPE = LinkShape(queue_packets=0)
 
 
@@ -26,6 +27,7 @@ class Interface:
     Attributes:
         purpose: What its alias says; ``None`` where it is none of ours.
         forwards: Whether what arrives here is routed on.
+        strict: Whether what arrives here must come from where the answer would go.
         address: The first address beyond the loopback's own, with prefix length.
         rate_bps: Rate limit of what leaves [bit/s], rounded down to whole bytes; ``None`` for none.
         queue_packets: Packets that may wait for the rate limit; ``None`` without one.
@@ -38,6 +40,7 @@ class Interface:
     purpose: LinkAlias | TapAlias | None
     is_up: bool
     forwards: bool
+    strict: bool = False
     address: str | None = None
     rate_bps: int | None = None
     queue_packets: int | None = None
@@ -120,13 +123,14 @@ def read_counters(netlink: NetlinkSocket) -> dict[str, Counters]:
 def _interface(body: bytes) -> Interface:
     _, _, index, flags, _ = m.LINK_HEADER.unpack_from(body)
     found = attributes(body, m.LINK_HEADER.size)
-    conf = attributes(attributes(found.get(m.IFLA_AF_SPEC, b"")).get(2, b"")).get(m.IFLA_INET_CONF, bytes(4))
+    conf = attributes(attributes(found.get(m.IFLA_AF_SPEC, b"")).get(2, b"")).get(m.IFLA_INET_CONF, bytes(32))
     return Interface(
         index=index,
         name=as_text(found[m.IFLA_IFNAME]),
         purpose=read_alias(as_text(found.get(m.IFLA_IFALIAS, b""))),
         is_up=bool(flags & m.IS_UP),
         forwards=bool(as_number(conf[:4])),
+        strict=as_number(conf[_RP_FILTER]) == 1,
     )
 
 
@@ -247,7 +251,7 @@ def _routes(namespace: str, contents: Contents) -> Iterator[Route]:
 
 def _namespace(name: str, contents: Contents) -> Namespace:
     loopback = contents.interfaces[LOOPBACK]
-    return Namespace(name=name, address=loopback.address, forwards=loopback.forwards)
+    return Namespace(name=name, address=loopback.address, forwards=loopback.forwards, strict=loopback.strict)
 
 
 def _links(contents: Mapping[str, Contents], lines: frozenset[str]) -> frozenset[VirtualLink]:

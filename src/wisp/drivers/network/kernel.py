@@ -112,7 +112,9 @@ class Kernel:
     def create_namespaces(self, namespaces: Sequence[Namespace]) -> dict[str, int]:
         """Make namespaces and give their descriptors; they vanish unless somebody else holds those."""
         for namespace in namespaces:
-            self._rooms[namespace.name] = _Room(p.make(self._home, forwards=namespace.forwards), rules={})
+            self._rooms[namespace.name] = _Room(
+                p.make(self._home, forwards=namespace.forwards, strict=namespace.strict), rules={}
+            )
         batches: _Batches = defaultdict(list)
         for namespace in namespaces:
             what = f"setting up namespace {namespace.name}"

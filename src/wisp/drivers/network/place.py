@@ -25,12 +25,18 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _COMMON = {
     "ipv4/conf/all/rp_filter": "0",  # there and back may be different ways
     "ipv4/conf/default/rp_filter": "0",
+    "ipv4/conf/lo/rp_filter": "0",  # there we look whether a namespace is strict
     "ipv4/conf/all/proxy_arp": "0",
     "ipv4/conf/default/proxy_arp": "0",
     "ipv4/conf/all/arp_ignore": "0",  # addresses live on the loopback interface
     "ipv4/conf/all/arp_announce": "2",  # guests drop questions from outside of their subnet
     "ipv4/ping_group_range": "0 0",  # in a cloud everybody's group is 0
     "ipv6/conf/default/disable_ipv6": "1",  # no frames that nobody asked for
+}
+_STRICT = {
+    "ipv4/conf/all/rp_filter": "1",
+    "ipv4/conf/lo/rp_filter": "1",
+    "ipv4/conf/default/proxy_arp": "1",  # the NAT asks on its own wire for everybody it answers to
 }
 
 
@@ -80,7 +86,7 @@ def inside(netns: int, back_to: int) -> Iterator[None]:
         _enter(back_to)
 
 
-def make(back_to: int, *, forwards: bool) -> Place:
+def make(back_to: int, *, forwards: bool, strict: bool = False) -> Place:
     """Make a namespace with our settings; the calling thread comes back.
 
     Raises:
@@ -91,7 +97,7 @@ def make(back_to: int, *, forwards: bool) -> Place:
     try:
         netns = home()
         try:
-            _configure(forwards=forwards)
+            _configure(forwards=forwards, strict=strict)
             return Place(netns, NetlinkSocket())
         except BaseException:
             os.close(netns)
@@ -157,9 +163,9 @@ def _open_tun() -> int:
         ) from error
 
 
-def _configure(*, forwards: bool) -> None:
+def _configure(*, forwards: bool, strict: bool) -> None:
     """Write the settings of the namespace that the calling thread is in: /proc/sys/net follows the thread."""
-    for name, value in (_COMMON | {"ipv4/ip_forward": str(int(forwards))}).items():
+    for name, value in (_COMMON | {"ipv4/ip_forward": str(int(forwards))} | (_STRICT if strict else {})).items():
         try:
             _write(_SETTINGS / name, value)
         except FileNotFoundError:

@@ -1,0 +1,64 @@
+"""The way out: one namespace per cloud, joined to every host that runs somebody who may reach the outside.
+
+It is strict: it knows the way back to those who may go out and to their hosts, and drops what comes from anybody
+else. A user-space NAT outside of the cloud takes from it what leaves (see ``docs/decisions``).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from wisp.model.description import DeclaredInstance
+from wisp.model.network import LinkEnd, Namespace, Route, VirtualLink
+from wisp.planning.interface import interface
+
+EGRESS = "egress/nat"
+# The subnet of index 0 is no host's; the NAT itself is 10.0.2.0/24.
+ADDRESS = "10.0.0.1"
+_OUT = "egress"
+
+
+class Egress:
+    """What the way out is made of; nothing where nobody may go out.
+
+    Args:
+        instances: All that are declared.
+        hosts: Host of each instance.
+        addresses: Address of each instance.
+        gateways: Address of each host.
+    """
+
+    def __init__(
+        self,
+        instances: Iterable[DeclaredInstance],
+        hosts: Mapping[str, str],
+        addresses: Mapping[str, str],
+        gateways: Mapping[str, str],
+    ) -> None:
+        self._by_host: dict[str, list[str]] = {}
+        for instance in instances:
+            if instance.egress:
+                self._by_host.setdefault(hosts[instance.name], []).append(addresses[instance.name])
+        self._gateways = gateways
+
+    def namespaces(self) -> Sequence[Namespace]:
+        """Give the namespace."""
+        if not self._by_host:
+            return ()
+        return (Namespace(name=EGRESS, address=f"{ADDRESS}/32", forwards=True, strict=True),)
+
+    def links(self) -> Iterator[VirtualLink]:
+        """Give its links to the hosts."""
+        for host in self._by_host:
+            yield VirtualLink(
+                name=f"egress/{host}",
+                a=LinkEnd(namespace=f"host/{host}", interface=_OUT, address=f"{self._gateways[host]}/32"),
+                b=LinkEnd(namespace=EGRESS, interface=interface("link", host)),
+            )
+
+    def routes(self) -> Iterator[Route]:
+        """Give the ways out of the hosts, and the ways back."""
+        for host, addresses in self._by_host.items():
+            gateway, back = self._gateways[host], interface("link", host)
+            yield Route(namespace=f"host/{host}", destination="default", interface=_OUT, via=ADDRESS, source=gateway)
+            yield Route(namespace=EGRESS, destination=f"{gateway}/32", interface=back, source=ADDRESS)
+            for address in addresses:
+                yield Route(namespace=EGRESS, destination=f"{address}/32", interface=back, via=gateway, source=ADDRESS)
