@@ -13,6 +13,7 @@ pub const BAD_REQUEST: u8 = 0x80;
 pub const BAD_OPTION: u8 = 0x82;
 pub const NOT_FOUND: u8 = 0x84;
 pub const METHOD_NOT_ALLOWED: u8 = 0x85;
+pub const NOT_IMPLEMENTED: u8 = 0xa1;
 pub const SERVICE_UNAVAILABLE: u8 = 0xa3;
 pub const JSON: u8 = 50;
 pub const LINK_FORMAT: u8 = 40;
@@ -25,6 +26,9 @@ const CONTENT_FORMAT: u32 = 12;
 const URI_QUERY: u32 = 15;
 const ACCEPT: u32 = 17;
 const LONGEST_PATH: usize = 8;
+/// What surely fits one packet (RFC 7252, 4.6). Answers are remembered, so this bounds memory too.
+const LONGEST_PAYLOAD_BYTES: usize = 1024;
+const TOO_LONG: &[u8] = b"too long for one message; ask over HTTP";
 /// Exchanges are remembered so long that a client which repeats itself gets the same answer (RFC 7252, 4.8.2).
 const EXCHANGE_LIFETIME_MS: u64 = 247_000;
 const MOST_EXCHANGES: usize = 128;
@@ -139,6 +143,12 @@ pub fn reply(request: &Message<'_>, reply: &Reply, own_id: u16) -> Vec<u8> {
     let mut bytes = alloc::vec![VERSION << 6 | (kind as u8) << 4 | request.token.len() as u8, reply.code];
     bytes.extend(id.to_be_bytes());
     bytes.extend(request.token);
+    if reply.payload.len() > LONGEST_PAYLOAD_BYTES {
+        bytes[1] = NOT_IMPLEMENTED;
+        bytes.push(0xff);
+        bytes.extend(TOO_LONG);
+        return bytes;
+    }
     if let Some(format) = reply.format {
         bytes.extend([(CONTENT_FORMAT as u8) << 4 | 1, format]);
     }
@@ -197,6 +207,14 @@ mod tests {
         assert_eq!(bytes, b"\x61\x44\x12\x34\xaa");
         let content = Reply { code: CONTENT, format: Some(JSON), payload: b"{}".to_vec() };
         assert_eq!(reply(&parse(REQUEST).unwrap(), &content, 7), b"\x61\x45\x12\x34\xaa\xc1\x32\xff{}");
+    }
+
+    #[test]
+    fn what_does_not_fit_one_message_is_refused() {
+        let content = |bytes| Reply { code: CONTENT, format: Some(JSON), payload: alloc::vec![b'x'; bytes] };
+        let answer = |bytes| reply(&parse(REQUEST).unwrap(), &content(bytes), 7);
+        assert_eq!(answer(LONGEST_PAYLOAD_BYTES)[1], CONTENT);
+        assert_eq!(answer(LONGEST_PAYLOAD_BYTES + 1)[..6], *b"\x61\xa1\x12\x34\xaa\xff");
     }
 
     #[test]

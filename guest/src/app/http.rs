@@ -150,11 +150,12 @@ fn request(head: &str) -> Result<Request<'_>, Status> {
         return Err(Status::BadRequest);
     };
     let is_token = !method.is_empty() && method.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    if !is_token || !target.starts_with('/') || headers.split("\r\n").any(|line| !line.is_empty() && !line.contains(':')) {
+    let target = origin_form(target).ok_or(Status::BadRequest)?;
+    if !is_token || headers.split("\r\n").any(|line| !line.is_empty() && !line.contains(':')) {
         return Err(Status::BadRequest);
     }
     let keep_alive = match version {
-        "HTTP/1.1" if header(headers, "host").is_none() => return Err(Status::BadRequest),
+        "HTTP/1.1" if count(headers, "host") != 1 => return Err(Status::BadRequest),
         "HTTP/1.1" => !has_word(headers, "connection", "close"),
         "HTTP/1.0" => has_word(headers, "connection", "keep-alive"),
         text if text.starts_with("HTTP/") => return Err(Status::VersionNotSupported),
@@ -164,11 +165,23 @@ fn request(head: &str) -> Result<Request<'_>, Status> {
     Ok(Request { method, path, head: headers, keep_alive, body_bytes: body_bytes(headers)? })
 }
 
+/// Path and query of a target, which proxies are sent with scheme and authority (RFC 9112, 3.2.2).
+fn origin_form(target: &str) -> Option<&str> {
+    if target.starts_with('/') {
+        return Some(target);
+    }
+    let rest = target.strip_prefix("http://")?;
+    Some(rest.find('/').map_or("/", |slash| &rest[slash..]))
+}
+
 fn body_bytes(headers: &str) -> Result<usize, Status> {
     if header(headers, "transfer-encoding").is_some() {
         return Err(Status::NotImplemented);
     }
     let Some(text) = header(headers, "content-length") else { return Ok(0) };
+    if count(headers, "content-length") > 1 || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(Status::BadRequest);
+    }
     match text.parse() {
         Ok(length) if length <= LONGEST_BODY_BYTES => Ok(length),
         Ok(_) => Err(Status::ContentTooLarge),
@@ -181,6 +194,11 @@ fn header<'a>(headers: &'a str, name: &str) -> Option<&'a str> {
         let (key, value) = line.split_once(':')?;
         key.eq_ignore_ascii_case(name).then(|| value.trim())
     })
+}
+
+/// How many lines a header has.
+fn count(headers: &str, name: &str) -> usize {
+    headers.split("\r\n").filter(|line| line.split_once(':').is_some_and(|(key, _)| key.eq_ignore_ascii_case(name))).count()
 }
 
 fn has_word(headers: &str, name: &str, word: &str) -> bool {
@@ -251,6 +269,8 @@ mod tests {
         let request = complete("GET /a/b?x=1 HTTP/1.1\r\nHost: h\r\nRange:  bytes=0-1 \r\n\r\n");
         assert_eq!((request.method, request.path), ("GET", "/a/b"));
         assert_eq!(request.header("RANGE"), Some("bytes=0-1"));
+        assert_eq!(complete("GET http://h:80/a?b HTTP/1.1\r\nHost: h\r\n\r\n").path, "/a");
+        assert_eq!(complete("GET http://h HTTP/1.1\r\nHost: h\r\n\r\n").path, "/");
         assert!(request.keep_alive);
     }
 
@@ -264,7 +284,10 @@ mod tests {
     #[test]
     fn what_is_not_ours_has_a_status() {
         assert_eq!(bad("GET / HTTP/1.1\r\n\r\n"), Status::BadRequest, "no host");
+        assert_eq!(bad("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"), Status::BadRequest, "two hosts");
         assert_eq!(bad("GET /\r\n\r\n"), Status::BadRequest);
+        assert_eq!(bad("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: +5\r\n\r\n"), Status::BadRequest);
+        assert_eq!(bad("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n"), Status::BadRequest);
         assert_eq!(bad("GET x HTTP/1.1\r\nHost: h\r\n\r\n"), Status::BadRequest);
         assert_eq!(bad("GET / HTTP/2.0\r\n\r\n"), Status::VersionNotSupported);
         assert_eq!(bad("GET / HTTP/1.1\r\nHost: h\r\nnonsense\r\n\r\n"), Status::BadRequest);

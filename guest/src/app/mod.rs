@@ -4,11 +4,8 @@ pub mod aggregator;
 pub mod coap;
 pub mod http;
 pub mod measurement;
-
-pub mod web;
-
-#[cfg(any(feature = "microvm", feature = "spt"))]
 pub mod server;
+pub mod web;
 
 use smoltcp::iface::SocketSet;
 use smoltcp::time::Instant;

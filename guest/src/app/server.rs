@@ -1,7 +1,6 @@
 //! An HTTP server on a bounded pool of TCP sockets.
 
 use crate::app::http::{LONGEST_BODY_BYTES, LONGEST_HEAD_BYTES, Parsed, Request, Response, Status, parse};
-use crate::hal;
 use alloc::vec::Vec;
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp;
@@ -9,8 +8,11 @@ use smoltcp::time::{Duration, Instant};
 
 const RECEIVE_BYTES: usize = 2048;
 const SEND_BYTES: usize = 16 * 1024;
-/// A client that sends nothing for so long makes room for another.
+/// A client that has not got on for so long makes room for another.
 const IDLE: Duration = Duration::from_secs(15);
+
+/// Gives zeroed memory for ever.
+pub type Fresh = fn(usize) -> &'static mut [u8];
 
 /// What a role answers; bodies of requests are read and dropped.
 pub type Answer<'a> = &'a mut dyn FnMut(&Request<'_>) -> Response;
@@ -28,13 +30,14 @@ struct Connection {
     sent: usize,
     skip: usize,
     closing: bool,
-    heard_at: Instant,
+    /// When the client last got on: connected, began a request, or took some of an answer. Bytes that trickle in do not count.
+    moved_at: Instant,
 }
 
 impl Server {
     /// Makes `size` sockets that listen on `port`, so that as many clients may connect at once.
-    pub fn new(sockets: &mut SocketSet<'static>, port: u16, size: usize) -> Self {
-        let connections = (0..size).map(|_| Connection::new(sockets, port)).collect();
+    pub fn new(sockets: &mut SocketSet<'static>, port: u16, size: usize, fresh: Fresh) -> Self {
+        let connections = (0..size).map(|_| Connection::new(sockets, port, fresh)).collect();
         Self { port, connections }
     }
 
@@ -47,15 +50,15 @@ impl Server {
         changed
     }
 
-    /// When the first silent client is to be dropped.
+    /// When the first client that does not get on is to be dropped.
     pub fn poll_at(&self) -> Option<Instant> {
-        self.connections.iter().filter(|connection| connection.is_used()).map(|connection| connection.heard_at + IDLE).min()
+        self.connections.iter().filter(|connection| connection.is_used()).map(|connection| connection.moved_at + IDLE).min()
     }
 }
 
 impl Connection {
-    fn new(sockets: &mut SocketSet<'static>, port: u16) -> Self {
-        let buffer = |size| tcp::SocketBuffer::new(hal::fresh(size));
+    fn new(sockets: &mut SocketSet<'static>, port: u16, fresh: Fresh) -> Self {
+        let buffer = |size| tcp::SocketBuffer::new(fresh(size));
         let mut socket = tcp::Socket::new(buffer(RECEIVE_BYTES), buffer(SEND_BYTES));
         socket.set_nagle_enabled(false);
         // Before the first poll, or a waiting SYN would be answered with a reset.
@@ -68,12 +71,12 @@ impl Connection {
             sent: 0,
             skip: 0,
             closing: false,
-            heard_at: Instant::ZERO,
+            moved_at: Instant::ZERO,
         }
     }
 
     fn is_used(&self) -> bool {
-        self.heard_at != Instant::ZERO
+        self.moved_at != Instant::ZERO
     }
 
     fn poll(&mut self, socket: &mut tcp::Socket<'_>, port: u16, now: Instant, answer: Answer<'_>) -> bool {
@@ -81,13 +84,18 @@ impl Connection {
             self.forget();
             return socket.listen(port).is_ok();
         }
-        if !self.is_used() && socket.is_active() {
-            self.heard_at = now;
+        if !socket.is_active() {
+            // Nobody is here: also a handshake that the client broke off leaves the socket listening.
+            self.forget();
+            return false;
         }
-        let mut changed = self.send(socket);
+        if !self.is_used() {
+            self.moved_at = now;
+        }
+        let mut changed = self.send(socket, now);
         changed |= self.receive(socket, now);
         while self.body.is_none() && !self.closing && self.take_request(answer) {
-            changed |= self.send(socket);
+            changed |= self.send(socket, now);
         }
         changed | self.end(socket, now)
     }
@@ -95,10 +103,11 @@ impl Connection {
     fn forget(&mut self) {
         self.inbox.clear();
         self.head.clear();
-        (self.body, self.sent, self.skip, self.closing, self.heard_at) = (None, 0, 0, false, Instant::ZERO);
+        (self.body, self.sent, self.skip, self.closing, self.moved_at) = (None, 0, 0, false, Instant::ZERO);
     }
 
     fn receive(&mut self, socket: &mut tcp::Socket<'_>, now: Instant) -> bool {
+        let begins = self.inbox.is_empty() && self.skip == 0;
         let mut changed = false;
         // A slice does not reach over the ring's end, so there may be a second one.
         while socket.can_recv() && self.inbox.len() <= LONGEST_HEAD_BYTES {
@@ -113,7 +122,10 @@ impl Connection {
             if taken.is_err() {
                 break;
             }
-            (self.heard_at, changed) = (now, true);
+            changed = true;
+        }
+        if begins && changed {
+            self.moved_at = now;
         }
         changed
     }
@@ -140,19 +152,19 @@ impl Connection {
     }
 
     /// Sends what fits of head and body.
-    fn send(&mut self, socket: &mut tcp::Socket<'_>) -> bool {
+    fn send(&mut self, socket: &mut tcp::Socket<'_>, now: Instant) -> bool {
         let Some(response) = &self.body else { return false };
         let mut changed = false;
         while !self.head.is_empty() && socket.can_send() {
             let Ok(count) = socket.send_slice(&self.head) else { return changed };
             self.head.drain(..count);
-            changed = true;
+            (self.moved_at, changed) = (now, true);
         }
         let body = response.body.bytes();
         while self.head.is_empty() && self.sent < body.len() && socket.can_send() {
             let Ok(count) = socket.send_slice(&body[self.sent..]) else { return changed };
             self.sent += count;
-            changed = true;
+            (self.moved_at, changed) = (now, true);
         }
         if self.head.is_empty() && self.sent >= body.len() {
             self.body = None;
@@ -161,7 +173,7 @@ impl Connection {
         changed
     }
 
-    /// Closes what is done, and drops who stays silent.
+    /// Closes what is done, and drops who does not get on.
     fn end(&mut self, socket: &mut tcp::Socket<'_>, now: Instant) -> bool {
         let done = self.closing && self.body.is_none();
         let gone = !socket.may_recv() && self.body.is_none() && self.is_used();
@@ -169,7 +181,7 @@ impl Connection {
             socket.close();
             return true;
         }
-        if self.is_used() && now >= self.heard_at + IDLE && socket.is_active() {
+        if self.is_used() && now >= self.moved_at + IDLE && socket.is_active() {
             self.time_out(socket);
             return true;
         }
@@ -183,6 +195,131 @@ impl Connection {
         } else {
             socket.abort();
         }
-        self.heard_at = Instant::ZERO;
+        self.moved_at = Instant::ZERO;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::http::Body;
+    use smoltcp::iface::{Config, Interface};
+    use smoltcp::phy::{Loopback, Medium};
+    use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr};
+
+    const PORT: u16 = 80;
+    const BIG: &[u8] = &[b'x'; 100_000];
+    const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+
+    /// A server with one place and a client, on a network and a clock of their own.
+    struct Lab {
+        device: Loopback,
+        interface: Interface,
+        sockets: SocketSet<'static>,
+        server: Server,
+        client: SocketHandle,
+        now: Instant,
+    }
+
+    impl Lab {
+        fn new() -> Self {
+            let mut device = Loopback::new(Medium::Ethernet);
+            let mac = EthernetAddress([2, 0, 0, 0, 0, 1]).into();
+            let now = Instant::from_millis(1);
+            let mut interface = Interface::new(Config::new(mac), &mut device, now);
+            interface.update_ip_addrs(|list| list.push(IpCidr::new(IpAddress::v4(127, 0, 0, 1), 8)).unwrap());
+            let mut sockets = SocketSet::new(alloc::vec![]);
+            let server = Server::new(&mut sockets, PORT, 1, |size| alloc::vec![0; size].leak());
+            let buffer = || tcp::SocketBuffer::new(alloc::vec![0; 4096]);
+            let client = sockets.add(tcp::Socket::new(buffer(), buffer()));
+            Self { device, interface, sockets, server, client, now }
+        }
+
+        fn client(&mut self) -> &mut tcp::Socket<'static> {
+            self.sockets.get_mut(self.client)
+        }
+
+        fn connect(&mut self, port: u16) {
+            let socket = self.sockets.get_mut::<tcp::Socket>(self.client);
+            socket.connect(self.interface.context(), (IpAddress::v4(127, 0, 0, 1), PORT), port).unwrap();
+        }
+
+        fn turn(&mut self) {
+            self.interface.poll(self.now, &mut self.device, &mut self.sockets);
+            let answer = &mut |_: &Request<'_>| Response::new(Status::Ok, "text/plain", Body::Static(BIG));
+            while self.server.poll(&mut self.sockets, self.now, answer) {}
+        }
+
+        fn pass(&mut self, time: Duration) {
+            let end = self.now + time;
+            while self.now < end {
+                self.now += Duration::from_millis(20);
+                self.turn();
+            }
+        }
+
+        fn taken(&mut self, most: usize) -> usize {
+            let mut bytes = alloc::vec![0; most];
+            self.client().recv_slice(&mut bytes).unwrap_or(0)
+        }
+    }
+
+    #[test]
+    fn a_slow_download_comes_to_its_end() {
+        let mut lab = Lab::new();
+        lab.connect(1000);
+        lab.pass(Duration::from_secs(1));
+        lab.client().send_slice(REQUEST).unwrap();
+        let mut taken = 0;
+        for _ in 0..120 {
+            lab.pass(Duration::from_millis(500));
+            taken += lab.taken(1000);
+        }
+        assert!(taken > BIG.len(), "fifty seconds at 2 kB/s, cut off after {taken} bytes");
+    }
+
+    #[test]
+    fn who_takes_nothing_is_dropped() {
+        let mut lab = Lab::new();
+        lab.connect(1000);
+        lab.pass(Duration::from_secs(1));
+        lab.client().send_slice(REQUEST).unwrap();
+        lab.pass(IDLE + Duration::from_secs(10));
+        assert!(!lab.client().may_send());
+    }
+
+    #[test]
+    fn a_head_that_trickles_in_is_cut_off() {
+        let mut lab = Lab::new();
+        lab.connect(1000);
+        lab.pass(Duration::from_secs(1));
+        for byte in REQUEST.iter().take(20) {
+            let _ = lab.client().send_slice(&[*byte]);
+            lab.pass(Duration::from_secs(1));
+        }
+        let mut answer = [0; 12];
+        let _ = lab.client().recv_slice(&mut answer);
+        assert_eq!(&answer, b"HTTP/1.1 408");
+    }
+
+    #[test]
+    fn a_broken_handshake_leaves_nothing_to_wait_for() {
+        let mut lab = Lab::new();
+        lab.connect(1000);
+        let listening = lab.server.connections[0].handle;
+        while lab.sockets.get::<tcp::Socket>(listening).state() != tcp::State::SynReceived {
+            lab.interface.poll_egress(lab.now, &mut lab.device, &mut lab.sockets);
+            lab.interface.poll_ingress_single(lab.now, &mut lab.device, &mut lab.sockets);
+            lab.now += Duration::from_millis(1);
+        }
+        let answer = &mut |_: &Request<'_>| Response::plain(Status::Ok);
+        lab.server.poll(&mut lab.sockets, lab.now, answer);
+        lab.client().abort();
+        lab.pass(IDLE * 2);
+        assert_eq!(lab.sockets.get::<tcp::Socket>(listening).state(), tcp::State::Listen);
+        assert_eq!(lab.server.poll_at(), None);
+        lab.connect(1001);
+        lab.pass(Duration::from_secs(1));
+        assert!(lab.client().may_send(), "the next client is served");
     }
 }

@@ -48,7 +48,8 @@ fn serve(file: File<'static>, request: &Request<'_>) -> Response {
         let response = Response { status: Status::NotModified, headers: String::new(), body: Body::Static(b"") };
         return with_validators(response, &file);
     }
-    let wanted = if may_use_range(&file, request) { request.header("range") } else { None };
+    // For HEAD a range means nothing (RFC 9110, 14.2).
+    let wanted = if request.method == "GET" && may_use_range(&file, request) { request.header("range") } else { None };
     let (status, body, content_range) = match range(wanted, file.body.len()) {
         Range::Whole => (Status::Ok, file.body, String::new()),
         Range::Part(from, to) => {
@@ -130,6 +131,7 @@ mod tests {
         let part = get("GET /a", "Range: bytes=2-4\r\n");
         assert_eq!((part.status, part.body.bytes()), (Status::PartialContent, &b"234"[..]));
         assert!(part.headers.contains("Content-Range: bytes 2-4/10"));
+        assert_eq!(get("HEAD /a", "Range: bytes=2-4\r\n").status, Status::Ok);
         let beyond = get("GET /a", "Range: bytes=20-\r\n");
         assert_eq!(beyond.status, Status::RangeNotSatisfiable);
         assert!(beyond.headers.contains("bytes */10"));

@@ -5,6 +5,7 @@
 extern crate alloc;
 
 use alloc::vec;
+use core::num::NonZeroU16;
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::udp;
 use smoltcp::time::Instant;
@@ -19,9 +20,11 @@ use wisp_guest::hal;
 
 wisp_guest::image!(make);
 
-const COAP_PORT: u16 = 5683;
+const HTTP_PORT: NonZeroU16 = NonZeroU16::new(80).unwrap();
+const COAP_PORT: NonZeroU16 = NonZeroU16::new(5683).unwrap();
 const DATAGRAMS: usize = 32;
-const DATAGRAM_BYTES: usize = 1280;
+/// As much as one Ethernet frame can bring.
+const DATAGRAM_BYTES: usize = 1472;
 
 struct Role {
     aggregator: Aggregator,
@@ -36,10 +39,10 @@ fn make(config: &Config, _: Archive<'static>, sockets: &mut SocketSet<'static>) 
         || udp::PacketBuffer::new(vec![udp::PacketMetadata::EMPTY; DATAGRAMS], hal::fresh(DATAGRAMS / 2 * DATAGRAM_BYTES));
     let mut socket = udp::Socket::new(buffer(), buffer());
     // Only port 0 and a bound socket are refused.
-    let _ = socket.bind(config.parsed("coap_port", COAP_PORT)?);
+    let _ = socket.bind(config.parsed("coap_port", COAP_PORT)?.get());
     Ok(Role {
         aggregator: Aggregator::new(config)?,
-        server: Server::new(sockets, config.parsed("port", 80)?, config.parsed("connections", 16)?),
+        server: Server::new(sockets, config.parsed("port", HTTP_PORT)?.get(), config.parsed("connections", 16)?, hal::fresh),
         coap: sockets.add(socket),
         exchanges: Exchanges::default(),
         next_id: 0,

@@ -2,6 +2,7 @@
 #![no_std]
 #![no_main]
 
+use core::num::NonZeroU16;
 use smoltcp::iface::SocketSet;
 use smoltcp::time::Instant;
 use wisp_guest::app::App;
@@ -9,8 +10,11 @@ use wisp_guest::app::server::Server;
 use wisp_guest::app::web::Site;
 use wisp_guest::config::{Config, ConfigError};
 use wisp_guest::content::Archive;
+use wisp_guest::hal;
 
 wisp_guest::image!(make);
+
+const HTTP_PORT: NonZeroU16 = NonZeroU16::new(80).unwrap();
 
 struct Web {
     server: Server,
@@ -18,7 +22,8 @@ struct Web {
 }
 
 fn make(config: &Config, archive: Archive<'static>, sockets: &mut SocketSet<'static>) -> Result<Web, ConfigError> {
-    let server = Server::new(sockets, config.parsed("port", 80)?, config.parsed("connections", 32)?);
+    let port = config.parsed("port", HTTP_PORT)?.get();
+    let server = Server::new(sockets, port, config.parsed("connections", 32)?, hal::fresh);
     Ok(Web { server, site: Site::new(archive, config.get("name").unwrap_or("web")) })
 }
 

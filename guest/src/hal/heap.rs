@@ -36,7 +36,7 @@ unsafe impl GlobalAlloc for GuestHeap {
 }
 
 /// The heap gets one part of so many; the rest is fresh memory.
-const HEAP_PART: usize = 4;
+const HEAP_PART: usize = 2;
 const ALIGNMENT: usize = 16;
 
 /// Where fresh memory goes on, and how much is left.

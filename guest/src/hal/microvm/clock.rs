@@ -12,9 +12,9 @@ static mut START: u64 = 0;
 /// Microseconds per tick, times 2 to the power of `SHIFT`.
 static mut SCALE: u64 = 0;
 
-/// Measures the counter; a rate given in the configuration [kHz] saves the time.
-pub fn begin(given_khz: Option<u64>) {
-    let khz = given_khz.filter(|khz| *khz > 0).unwrap_or_else(measured_khz);
+/// Measures the counter.
+pub fn begin() {
+    let khz = measured_khz();
     // SAFETY: one thread, written once.
     unsafe {
         START = _rdtsc();
@@ -22,25 +22,40 @@ pub fn begin(given_khz: Option<u64>) {
     }
 }
 
-/// The slowest of some short measurements is the truest: being preempted only adds ticks.
-fn measured_khz() -> u64 {
-    (0..SAMPLES).map(|_| measure()).min().unwrap_or(1_000_000)
+/// Both clocks at one moment; the counter is read before and after the timer, and `width` is what lies between.
+struct Reading {
+    ticks: u64,
+    width: u64,
+    left_ns: u32,
 }
 
-fn measure() -> u64 {
-    interrupt::set_timer(u32::MAX);
-    let before = interrupt::timer_left();
-    // SAFETY: reads a counter.
-    let start = unsafe { _rdtsc() };
-    loop {
-        let passed = before - interrupt::timer_left();
-        if passed >= SAMPLE_NS {
-            // SAFETY: reads a counter.
-            let ticks = unsafe { _rdtsc() } - start;
-            interrupt::set_timer(0);
-            return (ticks * 1_000_000 / u64::from(passed)).max(1);
-        }
+impl Reading {
+    fn take() -> Self {
+        // SAFETY: reads a counter.
+        let before = unsafe { _rdtsc() };
+        let left_ns = interrupt::timer_left();
+        // SAFETY: reads a counter.
+        let width = unsafe { _rdtsc() } - before;
+        Self { ticks: before + width / 2, width, left_ns }
     }
+}
+
+/// The measurement with the tightest readings is the truest: being preempted in a reading widens it, and between two does no harm.
+fn measured_khz() -> u64 {
+    (0..SAMPLES).map(|_| measure()).min_by_key(|(width, _)| *width).map_or(1_000_000, |(_, khz)| khz)
+}
+
+/// Width of the readings, and the rate [kHz].
+fn measure() -> (u64, u64) {
+    interrupt::set_timer(u32::MAX);
+    let first = Reading::take();
+    let mut last = Reading::take();
+    while first.left_ns - last.left_ns < SAMPLE_NS {
+        last = Reading::take();
+    }
+    interrupt::set_timer(0);
+    let khz = (last.ticks - first.ticks) * 1_000_000 / u64::from(first.left_ns - last.left_ns);
+    (first.width + last.width, khz.max(1))
 }
 
 pub fn now() -> Instant {

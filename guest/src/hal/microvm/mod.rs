@@ -47,7 +47,7 @@ extern "C" fn begin(start_info: u32) -> ! {
         }
         boot::protect_content(content);
         heap::give(heap_start as *mut u8, (told.memory_end - heap_start) as usize);
-        clock::begin(None);
+        clock::begin();
         guest_main()
     }
 }

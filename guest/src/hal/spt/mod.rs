@@ -71,7 +71,6 @@ pub fn configuration() -> &'static str {
     unsafe { LINE }
 }
 
-/// Time since the start.
 /// The line of options that nobody else shall see; it can be read once, before the seal.
 pub fn confidential() -> Option<String> {
     let mut bytes = vec![0; LONGEST_LINE];
@@ -80,6 +79,7 @@ pub fn confidential() -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
+/// Time since the start.
 pub fn now() -> Instant {
     // SAFETY: written once, before any reader.
     Instant::from_micros(monotonic_us() - unsafe { START_US })
@@ -107,7 +107,8 @@ pub fn leave() -> ! {
 /// Sleeps until a frame waits or the time has come.
 pub fn wait(_device: &mut NetDevice, until: Option<Instant>) {
     let timeout = until.map(|at| {
-        let left = (at - now()).total_micros() as i64;
+        // Not `at - now()`, which is never negative: what is due already would be waited for.
+        let left = (at.total_micros() - now().total_micros()).max(0);
         Timespec { seconds: left / 1_000_000, nanoseconds: left % 1_000_000 * 1_000 }
     });
     syscall::ppoll(TAP, timeout.as_ref());

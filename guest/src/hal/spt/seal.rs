@@ -1,4 +1,4 @@
-//! The seal: a seccomp filter that ends the process at any system call but five, and those only on our descriptors.
+//! The seal: a seccomp filter that ends the process at any system call but five.
 
 use super::syscall::{ALLOWED, PRCTL, SECCOMP, call};
 
