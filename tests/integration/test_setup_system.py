@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "setup-system"
-TOOLS = ("ip", "tc", "iptables-legacy", "ping", "curl", "tcpdump", "cc", "runc", "apt-get", "dpkg")
+TOOLS = ("ip", "tc", "iptables-legacy", "ping", "curl", "tcpdump", "slirp4netns", "cc", "runc", "apt-get", "dpkg")
 ORDINARY_UID = 65534
 Runner = Callable[..., subprocess.CompletedProcess[str]]
 

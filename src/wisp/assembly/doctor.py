@@ -18,6 +18,7 @@ from wisp.primitives.errors import MissingPrerequisite, WispError
 PROGRAMS = (
     # program, what it is for, Debian package, whether a cloud needs it
     ("nsenter", "`wisp exec` and `wisp shell`", "util-linux", True),
+    ("slirp4netns", "`egress: true`", "slirp4netns", False),
     ("tcpdump", "looking at packets", "tcpdump", False),
     ("runc", "the container peer of `wisp bench boot`", "runc", False),
 )

@@ -107,7 +107,7 @@ class WorkloadBody:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExternalBody:
-    """A real device outside the cloud, let in through a door on this machine."""
+    """A real device outside the cloud, let in through a door on this machine; its link is as any other's."""
 
     listen: str = key(Text("0.0.0.0:5683"), "Address and port on this machine that the device sends to.")
     to: str = key(Text("aggregator-edge-1:5683"), "Instance and port that its traffic is handed to.")
@@ -214,7 +214,11 @@ class VnfBody:
         "Ports of this machine that lead to it: `[ADDRESS:]PORT:TARGET_PORT[/udp]`.",
         default=(),
     )
-    egress: bool = key(Flag(), "Whether it may reach the outside of the cloud.", default=False)
+    egress: bool = key(
+        Flag(),
+        "Whether it may reach the outside of the cloud, through a user-space NAT; names are answered at 10.0.2.3.",
+        default=False,
+    )
     config: Mapping[str, str] = key(
         Table(Template(), keys=Text("key")), "Wins over the `config` of its deployment units.", default={}
     )
@@ -229,9 +233,13 @@ class NetworkServiceBody:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretBody:
-    """Where a secret is read at the moment it is needed; exactly one of both."""
+    """Where `wisp up` reads a secret; exactly one of both. A changed value restarts the instances that use it."""
 
-    file: str | None = key(Text("token.txt"), "File that holds it, beside this one or absolute.", default=None)
+    file: str | None = key(
+        Text("token.txt"),
+        "File that holds it, beside this one or absolute; one line end at its end is left out.",
+        default=None,
+    )
     environment: str | None = key(Text("TOKEN"), "Variable that holds it.", default=None)
 
 
