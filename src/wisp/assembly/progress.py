@@ -148,13 +148,13 @@ async def follow(path: Path, *, poke: bool) -> AsyncIterator[ControllerState]:
     """
     connection: Connection | None = await _connect(path)
     silent = 0
-    while connection is not None and silent < SILENT_CONTROLLERS:
+    while connection is not None:
         silent += 1
         async with aclosing(_states(*connection, poke=poke)) as states:
             async for state in states:
                 silent = 0
                 yield state
-        connection = await _reconnect(path)
+        connection = await _reconnect(path) if silent < SILENT_CONTROLLERS else None
 
 
 async def _states(
