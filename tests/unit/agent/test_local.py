@@ -1,0 +1,135 @@
+"""What one machine's agent reports, with simulated hands: every way a start, an end and a recovery can go."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import pytest
+
+from wisp.agent.local import LocalAgent, found_unstarted
+from wisp.drivers.clock.system import SystemClock
+from wisp.model.action import StartInstance, StopInstance
+from wisp.model.description import HealthCheck, Kind
+from wisp.model.instance import InstanceSpec
+from wisp.model.report import (
+    HealthReported,
+    InstanceExited,
+    InstanceFound,
+    InstanceNotStarted,
+    InstanceStarted,
+    InstanceStopped,
+    NetworkObserved,
+)
+from wisp.primitives.time import Duration
+from wisp.simulation.instance import SimulatedInstances
+from wisp.simulation.network import SimulatedNetwork
+
+SPEC = InstanceSpec(
+    name="web-1", kind=Kind.SPT, host="h", namespace="host/h", cpu_millicores=100, memory_bytes=1 << 23,
+    health=HealthCheck(), boot_deadline=Duration.of_seconds(1),
+)  # fmt: skip
+
+
+class Machine:
+    """An agent on simulated hands, and what it reported."""
+
+    def __init__(self) -> None:
+        self.instances = SimulatedInstances(Kind.SPT, SystemClock())
+        self.reports: list[Any] = []
+        self.agent = self.new_agent()
+
+    def new_agent(self) -> LocalAgent:
+        return LocalAgent(
+            drivers={Kind.SPT: self.instances},
+            network=SimulatedNetwork(),
+            prober=self.instances,
+            exits=self.instances,
+            secrets=self.no_secrets,
+            clock=SystemClock(),
+            report=self.reports.append,
+        )
+
+    async def no_secrets(self, _spec: InstanceSpec) -> Mapping[str, str]:
+        return {}
+
+    async def reported(self, kind: type[Any]) -> Any:
+        """Give the first report of a kind, and forget it and all before."""
+        async with asyncio.timeout(5):
+            while not any(isinstance(report, kind) for report in self.reports):  # noqa: ASYNC110 - a list cannot call us
+                await asyncio.sleep(0.005)
+        index = next(i for i, report in enumerate(self.reports) if isinstance(report, kind))
+        found = self.reports[index]
+        del self.reports[: index + 1]
+        return found
+
+    async def start(self) -> Any:
+        await self.agent.start(StartInstance(spec=SPEC))
+        return (await self.reported(InstanceStarted)).handle
+
+
+@pytest.fixture
+async def machine() -> AsyncIterator[Machine]:
+    machine = Machine()
+    watching = asyncio.create_task(machine.agent.watch())
+    yield machine
+    watching.cancel()
+    await machine.agent.close()
+
+
+async def test_a_start_is_reported_and_then_that_it_answers(machine):
+    handle = await machine.start()
+    well = await machine.reported(HealthReported)
+    assert (well.child, well.problem) == (handle.child, None)
+
+
+async def test_a_refused_start_is_reported_with_its_reason(machine):
+    machine.instances.refuse(SPEC.name, "no room")
+    await machine.agent.start(StartInstance(spec=SPEC))
+    failed = await machine.reported(InstanceNotStarted)
+    assert "no room" in failed.error
+    assert (failed.name, failed.spec_digest, failed.is_permanent) == (SPEC.name, SPEC.digest, False)
+
+
+async def test_an_end_is_reported_once_and_it_is_asked_no_more(machine):
+    handle = await machine.start()
+    machine.instances.crash(SPEC.name, "killed by SIGKILL")
+    ended = await machine.reported(InstanceExited)
+    assert (ended.child, ended.reason) == (handle.child, "killed by SIGKILL")
+    await asyncio.sleep(0.1)
+    assert machine.reports == []
+
+
+async def test_a_stop_is_reported_and_is_no_end(machine):
+    handle = await machine.start()
+    await machine.agent.stop(StopInstance(name=SPEC.name, handle=handle, reason="not wanted"))
+    stopped = await machine.reported(InstanceStopped)
+    assert (stopped.name, stopped.error) == (SPEC.name, None)
+    await asyncio.sleep(0.1)
+    assert not [report for report in machine.reports if isinstance(report, InstanceExited)]
+
+
+async def test_the_next_agent_finds_what_runs_and_watches_it(machine):
+    handle = await machine.start()
+    second = machine.new_agent()
+    await second.observe([found_unstarted(handle)])
+    assert await machine.reported(NetworkObserved)
+    assert (await machine.reported(InstanceFound)).seen.handle == handle
+    second.follow([SPEC])
+    assert (await machine.reported(HealthReported)).problem is None
+    await second.close()
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_the_next_agent_tells_what_ended_meanwhile(known):
+    machine = Machine()
+    handle = await machine.start()
+    await machine.agent.close()
+    if known:
+        machine.instances.crash(SPEC.name, "killed by SIGKILL")
+    else:
+        await machine.instances.stop(handle, grace=Duration(0))
+    second = machine.new_agent()
+    await second.observe([found_unstarted(handle)])
+    ended = await machine.reported(InstanceExited)
+    assert ended.reason == ("killed by SIGKILL" if known else "ended while no controller ran")
+    await second.close()
