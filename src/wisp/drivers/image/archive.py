@@ -47,7 +47,8 @@ def files_of(folder: Path) -> dict[str, bytes]:
     """Give the content of a folder by request path, as ``/index.html``; hidden files are left out.
 
     Raises:
-        PermanentDriverError: It is no folder, holds links that lead out of it, or is too large.
+        PermanentDriverError: It is no folder, is too large, or holds a file that cannot be read, leads out of the
+            folder, or has a name that is not UTF-8.
     """
     if not folder.is_dir():
         raise PermanentDriverError(f"{folder}: no such folder of content", driver="image", operation="build")
@@ -59,12 +60,20 @@ def files_of(folder: Path) -> dict[str, bytes]:
             continue
         if not path.resolve().is_relative_to(folder.resolve()):
             raise PermanentDriverError(f"{path} leads out of the content; copy the file in", driver="image")
-        body = _body(path)
-        total += len(body)
+        total += path.stat().st_size
         if total > MOST_BYTES:
             raise PermanentDriverError(f"{folder} holds more than {MOST_BYTES >> 20} MiB", driver="image")
-        found[f"/{relative.as_posix()}"] = body
+        found[_request_path(relative)] = _body(path)
     return found
+
+
+def _request_path(relative: Path) -> str:
+    path = f"/{relative.as_posix()}"
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise PermanentDriverError(f"the name {path!r} is not UTF-8; rename the file", driver="image") from error
+    return path
 
 
 def _body(path: Path) -> bytes:

@@ -81,12 +81,12 @@ class ImageStore:
             options: Configuration to bake in.
 
         Raises:
-            PermanentDriverError: There is no such role or target, or the content cannot be used.
+            PermanentDriverError: There is no such role or target, or the content or an option cannot be used.
             TransientDriverError: The disk is full.
         """
         program = self._program(role, target)
         files = {} if content is None else files_of(content)
-        line = guest_config.encode(options) + "\n" if options else ""
+        line = _options_line(options)
         archive = pack(files) if files else b""
         image = with_content(program, line.encode(), archive)
         manifest = Manifest(
@@ -135,6 +135,9 @@ class ImageStore:
         Raises:
             PermanentDriverError: There is none, or several.
         """
+        if self._is_there(digest):
+            # Straight to it: another image's damage is not this one's.
+            return self._read(self._manifest_path(digest))
         wanted = digest.removeprefix("sha256:")
         found = [each for each in self.manifests() if wanted and each.digest.removeprefix("sha256:").startswith(wanted)]
         if len(found) != 1:
@@ -192,6 +195,13 @@ class ImageStore:
             raise TransientDriverError(
                 f"cannot write {path}: {error}; free some space, then try again", driver="image", operation="build"
             ) from error
+
+
+def _options_line(options: Mapping[str, str]) -> str:
+    try:
+        return guest_config.encode(options) + "\n" if options else ""
+    except ValueError as error:
+        raise PermanentDriverError(str(error), driver="image", operation="build") from error
 
 
 def _digest(data: bytes) -> str:

@@ -126,6 +126,32 @@ def test_content_that_cannot_be_used(store, content, tmp_path):
         store.build("web", target="spt", content=content, options={})
 
 
+def test_a_name_that_is_not_utf8(store, content):
+    (content / os.fsdecode(b"caf\xe9.txt")).write_text("x")
+    with pytest.raises(PermanentDriverError, match="rename the file"):
+        store.build("web", target="spt", content=content, options={})
+
+
+def test_too_much_content_is_refused_unread(store, content):
+    with (content / "film.mp4").open("wb") as film:
+        film.truncate(1 << 40)
+    with pytest.raises(PermanentDriverError, match="more than 256 MiB"):
+        store.build("web", target="spt", content=content, options={})
+
+
+def test_an_option_that_no_guest_could_read(store):
+    with pytest.raises(PermanentDriverError, match="configuration key 'na me'"):
+        store.build("web", target="spt", content=None, options={"na me": "x"})
+
+
+def test_a_damaged_manifest_stops_no_other_image(store, content, tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "damaged.json").write_text("{")
+    assert store.sealed(ImageRef(name="web", role="web", content=str(content)), "spt").exists()
+    with pytest.raises(PermanentDriverError, match=r"damaged\.json.*remove it"):
+        store.manifests()
+
+
 @pytest.mark.skipif(os.getuid() == 0, reason="root reads everything")
 def test_a_file_that_cannot_be_read(store, content):
     (content / "index.html").chmod(0)
