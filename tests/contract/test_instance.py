@@ -29,7 +29,7 @@ class SimulatedWorld:
         self.driver.crash(handle.instance)
 
     async def answers(self, spec: InstanceSpec) -> bool:
-        return await self.driver.probe(spec) is None
+        return await self.driver.probe(spec, within=spec.health.timeout) is None
 
 
 class TestSimulatedInstances(InstanceDriverContract):

@@ -8,7 +8,8 @@ from wisp.model.report import HealthReported, Report
 from wisp.ports.health import HealthProber
 from wisp.primitives.time import Clock, Duration
 
-BOOT_RETRY = Duration.of_ms(20)
+BOOT_RETRY = Duration.of_ms(5)
+FIRST_PATIENCE = Duration.of_ms(100)
 
 
 class HealthMonitor:
@@ -52,15 +53,21 @@ class HealthMonitor:
         silent = 0
         while True:
             await asyncio.sleep(spec.health.interval.seconds)
-            problem = await self._prober.probe(spec)
+            problem = await self._prober.probe(spec, within=spec.health.timeout)
             silent = 0 if problem is None else silent + 1
             if problem is None or silent == spec.health.failures:
                 self._tell(spec, handle, problem)
 
     async def _first_answer(self, spec: InstanceSpec) -> None:
-        """Wait until the instance answers; the controller ends this when the boot deadline has passed."""
-        while await self._prober.probe(spec) is not None:  # noqa: ASYNC110 - a guest has no way to call us
+        """Wait until the instance answers; the controller ends this when the boot deadline has passed.
+
+        A packet that comes before the guest reads any may be lost, and TCP repeats it only after a second. So we
+        are impatient at first, and more patient each time.
+        """
+        patience = FIRST_PATIENCE
+        while await self._prober.probe(spec, within=min(patience, spec.health.timeout)) is not None:
             await asyncio.sleep(BOOT_RETRY.seconds)
+            patience = patience * 1.5
 
     def _tell(self, spec: InstanceSpec, handle: Handle, problem: str | None) -> None:
         self._report(HealthReported(name=spec.name, child=handle.child, problem=problem, at=self._clock.now()))

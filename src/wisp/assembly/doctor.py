@@ -23,6 +23,8 @@ PROGRAMS = (
     ("runc", "the container peer of `wisp bench boot`", "runc", False),
 )
 ROOM_WANTED_BYTES = 200 << 20
+# Images that prove something, and serve nobody.
+OWN_ROLES = {"floor", "probe"}
 
 
 async def examine(settings: Settings) -> list[Finding]:
@@ -85,7 +87,7 @@ async def _unikernels(settings: Settings) -> list[Finding]:
         return [Finding(subject="qemu", state="missing", sentence=f"no {QEMU}", remedy=INSTALL_QEMU)]
     found = await machine_accelerator(settings)
     state = "ok" if found.name == "kvm" else "limited"
-    roles = sorted({path.name.split(".")[0] for path in settings.artifacts.glob("*.elf")})
+    roles = sorted({path.name.split(".")[0] for path in settings.artifacts.glob("*.elf")} - OWN_ROLES)
     images = Finding(subject="guest images", state="ok", sentence=f"roles: {', '.join(roles)}")
     if not roles:
         images = Finding(subject="guest images", state="missing", sentence="none were built", remedy="make guest")

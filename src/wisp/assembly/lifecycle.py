@@ -29,7 +29,8 @@ async def ensure_keeper(folder: CloudFolder, settings: Settings) -> KeeperClient
         raise MissingPrerequisite(
             f"{settings.native} is missing", remedy="run `make native`, or install a wheel of Wisp"
         )
-    folder.logs.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for each in (folder.path.parent, folder.path, folder.logs):
+        each.mkdir(parents=True, exist_ok=True, mode=0o700)
     if living_keeper(folder.path) is None:
         await start_keeper(settings.native, folder.path)
     return await KeeperClient.connect(folder.path)

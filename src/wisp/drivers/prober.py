@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from wisp.model.description import HealthCheck, HealthProtocol
 from wisp.model.instance import InstanceSpec
 from wisp.primitives.errors import WispError
+from wisp.primitives.time import Duration
 
 ANSWER_BYTES = 4096
 
@@ -21,16 +22,16 @@ class NamespaceProber:
     def __init__(self, socket_in: Callable[[str], Awaitable[socket.socket]]) -> None:
         self._socket_in = socket_in
 
-    async def probe(self, spec: InstanceSpec) -> str | None:
+    async def probe(self, spec: InstanceSpec, *, within: Duration) -> str | None:
         """Check once; see the port."""
         check = spec.health
         if check.protocol is HealthProtocol.ALIVE or spec.address is None:
             return None
         try:
-            async with asyncio.timeout(check.timeout.seconds):
+            async with asyncio.timeout(within.seconds):
                 return await self._ask(spec.namespace, spec.address, check)
         except TimeoutError:
-            return f"no answer on port {check.port} within {check.timeout.seconds:g} s"
+            return f"no answer on port {check.port} within {within.seconds:g} s"
         except (OSError, WispError) as error:
             return f"port {check.port}: {error}"
 

@@ -28,7 +28,6 @@ class World(StrEnum):
     """Where a host lives."""
 
     EMULATED = "emulated"
-    SIMULATED = "simulated"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -62,7 +62,7 @@ class Worker:
         await self._drivers[kind].stop(handle, grace=grace)
 
     async def probe(self, spec: InstanceSpec) -> str | None:
-        return await self._prober.probe(spec)
+        return await self._prober.probe(spec, within=spec.health.timeout)
 
     async def kill(self, handle: Handle) -> None:
         self._end_of(handle.child).clear()

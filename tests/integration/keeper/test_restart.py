@@ -40,8 +40,12 @@ async def test_a_killed_child_is_back_with_what_it_had(keeper):
     second = await other_than(keeper, first.pid)
     assert 0.1 <= time.monotonic() - before < 1
     assert second.spawned_at_ns > first.spawned_at_ns
-    assert os.read(reader, 100) == b"1\n1\n"
-    os.close(reader)
+    assert await asyncio.to_thread(two_lines, reader) == [b"1\n", b"1\n"]
+
+
+def two_lines(reader: int) -> list[bytes]:
+    with os.fdopen(reader, "rb") as lines:
+        return [lines.readline(), lines.readline()]
 
 
 async def test_its_end_is_told_each_time(keeper):
