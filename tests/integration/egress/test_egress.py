@@ -1,6 +1,10 @@
 """Who may reach the outside does, and nobody else."""
 
+import asyncio
+import json
 import os
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -9,6 +13,8 @@ from pathlib import Path
 import pytest
 from tests.integration.cloud.place import PROC, Place, wait_until
 from tests.integration.egress.conftest import OUTSIDE, PORT
+
+from wisp.drivers.keeper.client import KeeperClient
 
 HERE = Path(__file__).parent
 ORDINARY = 54321
@@ -19,7 +25,9 @@ hosts: {laptop: {site: home, cpu: 4, memory: 2GiB}, other: {site: home, cpu: 4, 
 links: {wire: {between: [laptop, other]}}
 access_points: {radio: {host: laptop}}
 devices: {phone: {access_point: radio}}
+images: {web: {role: web}}
 vnfds:
+  web: {vdus: {main: {kind: unikernel/spt, image: web}}}
   tool: {vdus: {main: {kind: process, command: [sleep, "3600"], health: {protocol: alive}}}}
 network_services:
   all:
@@ -27,6 +35,8 @@ network_services:
       free: {vnfd: tool, egress: %s, placement: {hosts: [laptop]}}
       bound: {vnfd: tool, placement: {hosts: [laptop]}}
       far: {vnfd: tool, placement: {hosts: [other]}}
+      guest: {vnfd: web, placement: {hosts: [laptop]}}
+      let-out: {vnfd: web, egress: true, placement: {hosts: [laptop]}}
 """
 SEND = (
     "import socket, sys\n"
@@ -44,6 +54,26 @@ def up(place: Place, *, egress: bool = True) -> dict[str, int]:
 def fetched(place: Place, where: str, address: str = OUTSIDE) -> str:
     url = f"http://{address}:{PORT}/"
     return place.wisp("exec", "-c", "out", where, "--", "curl", "-sS", "-m", "2", url).out
+
+
+def sent_by_guest(place: Place, name: str, source: str, text: bytes) -> None:
+    """Send a datagram to the outside as a guest would that writes any source address it likes."""
+    shown = place.wisp("exec", "-c", "out", "laptop", "--", "ip", "-j", "link", "show", f"t-{name}")
+    mac = bytes.fromhex(json.loads(shown.out)[0]["address"].replace(":", ""))
+    udp = struct.pack("!HHHH", 9, PORT, 8 + len(text), 0) + text
+    ends = socket.inet_aton(source) + socket.inet_aton(OUTSIDE)
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(udp), 0, 0, 64, socket.IPPROTO_UDP, 0) + ends
+    total = sum(struct.unpack("!10H", head))
+    checksum = ~(total + (total >> 16)) & 0xFFFF
+    packet = head[:10] + struct.pack("!H", checksum) + head[12:] + udp
+    asyncio.run(written_to_tap(place, name, mac + bytes.fromhex("020000000099") + b"\x08\x00" + packet))
+
+
+async def written_to_tap(place: Place, name: str, frame: bytes) -> None:
+    async with await KeeperClient.connect(place.folder("out").path) as keeper:
+        (tap,) = await keeper.fetch([f"tap/{name}"])
+        os.write(tap, frame)
+        os.close(tap)
 
 
 def nats() -> list[str]:
@@ -73,6 +103,17 @@ def test_no_single_datagram_of_others_gets_out(machine):
     heard = machine.directory / "heard"
     wait_until(heard.exists, within_s=5, what="a datagram outside")
     assert heard.read_text() == "from free\n"
+
+
+def test_a_guest_cannot_get_out_under_its_neighbours_address(machine):
+    up(machine)
+    addresses = {row["name"]: row["address"] for row in machine.ok("ps", "-c", "out")}
+    sent_by_guest(machine, "guest", addresses["guest"], b"as itself")
+    sent_by_guest(machine, "guest", addresses["let-out"], b"as its neighbour")
+    sent_by_guest(machine, "let-out", addresses["let-out"], b"let out")
+    heard = machine.directory / "heard"
+    wait_until(heard.exists, within_s=5, what="a datagram outside")
+    assert heard.read_text() == "let out\n"
 
 
 def test_the_machines_own_loopback_stays_closed(machine):

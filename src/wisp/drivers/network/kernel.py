@@ -275,7 +275,7 @@ class Kernel:
             index = self.index(tap.namespace, tap.interface)
             gateway = tap.gateway.partition("/")[0]
             route = m.KernelRoute(f"{tap.address}/32", index, None, gateway, m.ROUTE_TO_GUEST)
-            messages.append(m.set_up(index, tap_alias(tap.name), what, proxy_arp=True))
+            messages.append(m.set_up(index, tap_alias(tap.name), what, to_guest=True))
             messages.append(m.ask_often(index, what))
             messages.append(m.add_address(index, tap.gateway, what))
             messages.append(m.add_route(route, what))

@@ -23,7 +23,7 @@ TBF_PARAMETERS = struct.Struct("=BBHhHI12xIII")
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINKINFO, IFLA_IFALIAS, IFLA_STATS64, IFLA_AF_SPEC = 1, 3, 18, 20, 23, 26
 IFLA_GROUP, IFLA_NET_NS_FD, IFLA_EXT_MASK, IFLA_TX_QUEUES, IFLA_RX_QUEUES = 27, 28, 29, 31, 32
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_PEER, IFLA_INET_CONF = 1, 2, 1, 1
-CONF_FORWARDING, CONF_PROXY_ARP = 1, 3
+CONF_FORWARDING, CONF_PROXY_ARP, CONF_RP_FILTER = 1, 3, 8
 SKIP_STATS = 8
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 SET_NEIGHBOUR_TABLE = 67
@@ -77,9 +77,13 @@ def new_veth(a: VethEnd, b: VethEnd, what: str) -> Message:
     return Message(NEW_LINK, CREATE | EXCLUSIVE, body, what)
 
 
-def set_up(index: int, alias: str, what: str, *, proxy_arp: bool = False) -> Message:
-    """Bring an interface up under an alias, and let it answer ARP for what is behind the host, or not."""
-    conf = nested(IFLA_INET_CONF, number(CONF_PROXY_ARP, int(proxy_arp)))
+def set_up(index: int, alias: str, what: str, *, to_guest: bool = False) -> Message:
+    """Bring an interface up under an alias.
+
+    Towards a guest it answers ARP for what is behind the host, and takes no packet with another's source address.
+    """
+    settings = (CONF_PROXY_ARP, CONF_RP_FILTER) if to_guest else (CONF_PROXY_ARP,)
+    conf = nested(IFLA_INET_CONF, b"".join(number(setting, int(to_guest)) for setting in settings))
     body = LINK_HEADER.pack(0, 0, index, IS_UP, IS_UP) + attribute(IFLA_IFALIAS, alias.encode())
     return Message(SET_LINK, 0, body + nested(IFLA_AF_SPEC, nested(2, conf)), what)
 
