@@ -1,12 +1,15 @@
 """Asks every instance whether it is well: eagerly until its first answer, then at its own interval."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 from wisp.model.instance import Handle, InstanceSpec
 from wisp.model.report import HealthReported, Report
 from wisp.ports.health import HealthProber
 from wisp.primitives.time import Clock, Duration
+
+log = logging.getLogger(__name__)
 
 BOOT_RETRY = Duration.of_ms(5)
 FIRST_PATIENCE = Duration.of_ms(100)
@@ -32,7 +35,7 @@ class HealthMonitor:
 
     def add(self, spec: InstanceSpec, handle: Handle) -> None:
         """Watch an instance until it is removed."""
-        self._tasks[handle.child] = asyncio.create_task(self._follow(spec, handle), name=f"health {spec.name}")
+        self._tasks[handle.child] = asyncio.create_task(self._guarded(spec, handle), name=f"health {spec.name}")
 
     def remove(self, handle: Handle) -> None:
         """Stop watching an instance; one that is not watched is fine."""
@@ -46,6 +49,15 @@ class HealthMonitor:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _guarded(self, spec: InstanceSpec, handle: Handle) -> None:
+        """Follow an instance; a failure nobody foresaw is told as its problem, or it would just stay unasked."""
+        try:
+            await self._follow(spec, handle)
+        except Exception as error:
+            log.exception("%s cannot be asked any more", spec.name)
+            reason = f"its health check failed unforeseen: {type(error).__name__}: {error}; see the controller's log"
+            self._tell(spec, handle, reason)
 
     async def _follow(self, spec: InstanceSpec, handle: Handle) -> None:
         await self._first_answer(spec)

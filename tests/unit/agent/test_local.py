@@ -90,6 +90,16 @@ async def test_a_refused_start_is_reported_with_its_reason(machine):
     assert (failed.name, failed.spec_digest, failed.is_permanent) == (SPEC.name, SPEC.digest, False)
 
 
+async def test_a_check_that_fails_unforeseen_is_told(machine, monkeypatch):
+    async def broken(spec: InstanceSpec) -> str | None:
+        raise RuntimeError("no such thing")
+
+    monkeypatch.setattr(machine.instances, "probe", broken)
+    await machine.start()
+    told = await machine.reported(HealthReported)
+    assert "RuntimeError: no such thing" in told.problem
+
+
 async def test_an_end_is_reported_once_and_it_is_asked_no_more(machine):
     handle = await machine.start()
     machine.instances.crash(SPEC.name, "killed by SIGKILL")
