@@ -91,7 +91,7 @@ async def test_a_refused_start_is_reported_with_its_reason(machine):
 
 
 async def test_a_check_that_fails_unforeseen_is_told(machine, monkeypatch):
-    async def broken(spec: InstanceSpec) -> str | None:
+    async def broken(*_: object, **__: object) -> str | None:
         raise RuntimeError("no such thing")
 
     monkeypatch.setattr(machine.instances, "probe", broken)
