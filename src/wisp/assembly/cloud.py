@@ -75,7 +75,12 @@ class Cloud:
         self._folder = self._settings.cloud(self.name)
 
     async def __aenter__(self) -> "Cloud":
-        await self.up()
+        try:
+            await self.up()
+        except BaseException:
+            # Nobody calls __aexit__ of a cloud that was never entered.
+            await self.down()
+            raise
         return self
 
     async def __aexit__(
