@@ -23,9 +23,10 @@ from wisp.assembly.settings import CloudFolder, Settings
 from wisp.assembly.views import changes, host_rows, instance_rows
 from wisp.codec.description import parse
 from wisp.drivers.clock.system import SystemClock
+from wisp.drivers.instance.microvm import find_qemu
 from wisp.drivers.keeper.process import living_keeper
 from wisp.drivers.store.sqlite import SqliteStore
-from wisp.model.description import DesiredState
+from wisp.model.description import DesiredState, Kind
 from wisp.model.instance import InstanceSpec
 from wisp.model.observation import Event, ObservedState
 from wisp.model.plan import Infeasible, Plan
@@ -107,6 +108,8 @@ class Cloud:
         if self._desired is None:
             raise StateError(f"cloud {self.name}: `up` needs its description")
         progress(Progress(phase="starting the keeper", done=0, total=1))
+        if any(instance.vdu.kind is Kind.MICROVM for instance in self._desired.instances):
+            find_qemu(self._settings.search_path)
         nat = find_program(self._settings) if wants_egress(self._desired) else None
         vault = await filled_vault(self._folder, self._desired.secrets)
         desired, wanted = fingerprinted(self._desired, vault), doors(self._desired)
