@@ -36,7 +36,7 @@ network_services:
       bound: {vnfd: tool, placement: {hosts: [laptop]}}
       far: {vnfd: tool, placement: {hosts: [other]}}
       guest: {vnfd: web, placement: {hosts: [laptop]}}
-      let-out: {vnfd: web, egress: true, placement: {hosts: [laptop]}}
+      let-out: {vnfd: web, egress: %s, placement: {hosts: [laptop]}}
 """
 SEND = (
     "import socket, sys\n"
@@ -47,7 +47,8 @@ SEND = (
 
 def up(place: Place, *, egress: bool = True) -> dict[str, int]:
     file = place.directory / "cloud.yaml"
-    file.write_text(CLOUD % str(egress).lower())
+    allowed = str(egress).lower()
+    file.write_text(CLOUD % (allowed, allowed))
     return place.pids_of(place.ok("up", file))
 
 
@@ -152,7 +153,7 @@ def test_up_again_keeps_the_nat_and_brings_back_a_killed_one(machine):
 
 def test_a_missing_nat_is_named_before_anything_is_begun(machine):
     file = machine.directory / "cloud.yaml"
-    file.write_text(CLOUD % "true")
+    file.write_text(CLOUD % ("true", "true"))
     if any(Path(folder, "slirp4netns").exists() for folder in ("/usr/sbin", "/sbin")):
         pytest.skip("the NAT is in a folder that is always searched")
     done = machine.wisp("up", file, before=("/usr/bin/env", "PATH=/nowhere"))
