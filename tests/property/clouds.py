@@ -83,7 +83,7 @@ def _host(sites: list[str]) -> st.SearchStrategy[dict[str, Any]]:
         },
         optional={
             "kinds": st.lists(st.sampled_from(kinds), min_size=1, unique=True),
-            "world": st.sampled_from(["emulated", "simulated"]),
+            "world": st.sampled_from(["emulated"]),
             "power": st.just({"idle": "6W", "peak": "25.5W"}),
             "price": st.just("0.0125/h"),
         },
