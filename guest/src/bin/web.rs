@@ -23,7 +23,7 @@ struct Web {
 
 fn make(config: &Config, archive: Archive<'static>, sockets: &mut SocketSet<'static>) -> Result<Web, ConfigError> {
     let port = config.parsed("port", HTTP_PORT)?.get();
-    let server = Server::new(sockets, port, config.parsed("connections", 32)?, hal::fresh);
+    let server = Server::new(sockets, port, config.parsed("connections", 42)?, hal::fresh);
     Ok(Web { server, site: Site::new(archive, config.get("name").unwrap_or("web")) })
 }
 

@@ -49,7 +49,7 @@ def main() -> None:
     begin = time.monotonic()
     assert b"HTTP/1.1 200" in ask()
     assert time.monotonic() - begin < 2, "half-sent requests hold no place"
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(12) as pool:
         assert all(b"HTTP/1.1 200" in answer for answer in pool.map(lambda _: ask(), range(300)))
     print("well")
 
