@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.simulation.harness import World
+from tests.simulation.harness import NETWORK_TAKES, START, World
 from wisp.model.description import (
     DeclaredInstance,
     DesiredState,
@@ -123,6 +123,16 @@ def test_a_start_that_fails_is_told_and_tried_again() -> None:
     world.refuses.clear()
     world.run(Duration.of_seconds(5))
     assert states(world)["a"] is InstanceState.READY
+
+
+def test_guests_boot_while_links_are_made_and_programs_wait_for_all_of_the_network() -> None:
+    world = World()
+    program = replace(WEB, name="program", kind=Kind.PROCESS, image=None, command=("sleep", "9"))
+    wished = desired("a")
+    world.desire(replace(wished, instances=(*wished.instances, *desired("b", vdu=program).instances)))
+    world.run(SECOND)
+    assert [(at - START, name) for at, name in world.starts] == [(NETWORK_TAKES, "a"), (NETWORK_TAKES * 2, "b")]
+    assert world.core.is_settled
 
 
 def test_a_network_that_cannot_be_made_is_told_and_tried_again() -> None:

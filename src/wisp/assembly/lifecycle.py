@@ -118,7 +118,7 @@ async def _ended(keeper: KeeperClient, children: set[str]) -> None:
 
 def _environment() -> dict[str, str]:
     """Give what a controller needs of the caller's environment, and nothing else."""
-    wanted = ("HOME", "PATH", "XDG_STATE_HOME", "XDG_CACHE_HOME", "LANG", "PYTHONDONTWRITEBYTECODE")
+    wanted = ("HOME", "PATH", "XDG_STATE_HOME", "XDG_CACHE_HOME", "LANG", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
     return {name: os.environ[name] for name in wanted if name in os.environ}
 
 

@@ -10,6 +10,7 @@ from typing import assert_never
 
 from wisp.model.action import (
     Action,
+    CreateTap,
     NetworkAction,
     RemoveLink,
     RemoveNamespace,
@@ -36,7 +37,7 @@ from wisp.model.report import (
 from wisp.planning import plan as make_plan
 from wisp.primitives.chance import Rng
 from wisp.primitives.time import Duration, Instant
-from wisp.reconcile import reconcile, wake_at
+from wisp.reconcile import Ground, reconcile, wake_at
 
 WELL_AFTER = Duration.of_seconds(10)
 NETWORK_RETRY = Duration.of_seconds(2)
@@ -288,7 +289,7 @@ class ControllerCore:
         stops = tuple(a for a in actions if isinstance(a, StopInstance) and a.name not in self._busy)
         self._busy |= {stop.name: stop.reason for stop in stops}
         network = self._network_batch(actions, now)
-        starts = () if network or NETWORK in self._busy or now < self._network_retry_at else self._starts(actions)
+        starts = self._starts(actions)
         if network:
             self._busy[NETWORK] = "changing"
             self._tell(now, "network-changing", NETWORK, f"{len(network)} steps to what is planned")
@@ -314,21 +315,35 @@ class ControllerCore:
         self.observed = replace(self.observed, network=self.plan.network if self.plan and as_planned else network)
 
     def _network_batch(self, actions: Iterable[Action], now: Instant) -> tuple[NetworkAction, ...]:
-        """Give the network actions to carry out now; removals wait until no instance is being stopped."""
+        """Give the network actions to carry out now; removals wait until no instance is being stopped.
+
+        New taps and all before them come as a batch of their own, so that guests boot while the rest is made.
+        """
         if NETWORK in self._busy or now < self._network_retry_at:
             return ()
         stopping = any(reason not in ("starting",) for reason in self._busy.values())
         removals = (RemoveLink, RemoveNamespace, RemoveTap)
-        return tuple(
+        batch = [
             action
             for action in actions
             if not isinstance(action, StartInstance | StopInstance) and not (stopping and isinstance(action, removals))
-        )
+        ]
+        last_tap = max((place for place, action in enumerate(batch) if isinstance(action, CreateTap)), default=-1)
+        return tuple(batch[: last_tap + 1] or batch)
 
     def _starts(self, actions: Iterable[Action]) -> tuple[StartInstance, ...]:
-        """Give what to start now; guests first: they need little time, a program may need much."""
+        """Give what to start now: a guest once its tap is there, a program once all of the network is.
+
+        Guests come first: they need little time, a program may need much.
+        """
         starts = [a for a in actions if isinstance(a, StartInstance) and a.spec.name not in self._busy]
-        return tuple(sorted(starts, key=lambda start: not start.spec.kind.is_unikernel))
+        if not starts or self.plan is None:
+            return ()
+        ground = Ground(self.plan.network, self.observed.network)
+        is_whole = not any(isinstance(action, NetworkAction) for action in actions)
+        guests = [start for start in starts if start.spec.kind.is_unikernel and not ground.lacking(start.spec)]
+        programs = [start for start in starts if not start.spec.kind.is_unikernel and is_whole]
+        return (*guests, *programs)
 
     def _wake_at(self, now: Instant) -> Instant | None:
         if self.plan is None:

@@ -13,14 +13,16 @@ from wisp.model.action import Action
 from wisp.model.observation import ObservedState
 from wisp.model.plan import Plan
 from wisp.primitives.time import Instant
-from wisp.reconcile.instance import changes
+from wisp.reconcile.instance import Ground, changes
 from wisp.reconcile.network import difference
+
+__all__ = ["Ground", "reconcile", "wake_at"]
 
 
 def reconcile(plan: Plan, observed: ObservedState, *, now: Instant) -> tuple[Action, ...]:
     """Give what to do now, in an order that works.
 
-    First instances are stopped, then routes, taps, links and namespaces taken away; then namespaces, links, taps
+    First instances are stopped, then routes, taps, links and namespaces taken away; then namespaces, taps, links
     and routes are made, and at last instances started. Some of it may have to wait for a later call: an instance
     that changed is stopped now and started once it is gone.
     """

@@ -37,7 +37,7 @@ class InstanceChange:
 def changes(plan: Plan, observed: ObservedState, *, now: Instant) -> InstanceChange:
     """Give what every planned and every seen instance needs."""
     specs = {spec.name: spec for spec in plan.instances}
-    ground = _Ground(plan.network, observed.network)
+    ground = Ground(plan.network, observed.network)
     stops = [*_unplanned(specs, observed)]
     starts, due = [], []
     for spec in plan.instances:
@@ -62,7 +62,7 @@ def _unplanned(specs: Mapping[str, InstanceSpec], observed: ObservedState) -> It
             yield StopInstance(name=name, handle=seen.handle, reason="it is not wanted any more")
 
 
-def _reason_to_stop(spec: InstanceSpec, seen: ObservedInstance, ground: "_Ground", now: Instant) -> str:
+def _reason_to_stop(spec: InstanceSpec, seen: ObservedInstance, ground: "Ground", now: Instant) -> str:
     """Say why a running instance must be stopped; empty when it may go on."""
     if seen.spec_digest != spec.digest:
         return "its description changed"
@@ -95,8 +95,13 @@ def _has_had_its_chance(seen: ObservedInstance | None) -> bool:
     return seen is not None and (seen.state is InstanceState.READY or seen.failures > 0)
 
 
-class _Ground:
-    """Which taps and namespaces exist as planned: what an instance stands on."""
+class Ground:
+    """Which taps and namespaces exist as planned: what an instance stands on.
+
+    Args:
+        wanted: The planned network.
+        seen: The one that is.
+    """
 
     def __init__(self, wanted: Network, seen: Network) -> None:
         self._taps = {tap.name for tap in wanted.taps & seen.taps}

@@ -48,8 +48,8 @@ def difference(wanted: Network, seen: Network) -> NetworkChange:
         ),
         creations=(
             *(CreateNamespace(namespace=each) for each in _by_name(wanted.namespaces - seen.namespaces)),
-            *_link_creations(wanted.links - kept_links, {link.name for link in kept_links}),
             *(CreateTap(tap=tap) for tap in _by_name(wanted.taps - (seen.taps - untapped))),
+            *_link_creations(wanted.links - kept_links, {link.name for link in kept_links}),
             *(AddRoute(route=route) for route in _sorted(wanted.routes - kept_routes)),
         ),
     )

@@ -69,7 +69,7 @@ def kinds(done) -> list[type]:
 
 def test_from_nothing_everything_is_made_in_order():
     made = kinds(actions(network=Network()))
-    assert made == [CreateNamespace, CreateNamespace, CreateLink, CreateTap, AddRoute, StartInstance]
+    assert made == [CreateNamespace, CreateNamespace, CreateTap, CreateLink, AddRoute, StartInstance]
 
 
 def test_to_nothing_everything_is_taken_away_in_order():
@@ -170,5 +170,5 @@ def test_a_namespace_that_changed_is_made_again_with_all_that_is_in_it():
     other = replace(NETWORK, namespaces=frozenset({Namespace(name="host/h", address="x"), Namespace(name="host/g")}))
     done = kinds(actions(seen(InstanceState.READY), network=other))
     assert done == [
-        StopInstance, RemoveTap, RemoveLink, RemoveNamespace, CreateNamespace, CreateLink, CreateTap, AddRoute,
+        StopInstance, RemoveTap, RemoveLink, RemoveNamespace, CreateNamespace, CreateTap, CreateLink, AddRoute,
     ]  # fmt: skip
