@@ -88,7 +88,8 @@ struct Server {
     timer: TimerFd,
     /// What the timer is set to.
     armed_ns: Option<u64>,
-    /// How late the timer has woken us lately [ns]; it is set that much early.
+    /// How late the timer has woken us lately [ns]. It is set that much early; and packets go on that much before
+    /// they are due, since whoever waits for them sleeps as we did and wakes up as late.
     lead_ns: u64,
     /// While it is open, the kernel notes when packets arrive.
     _stamping: OwnedFd,
@@ -132,7 +133,7 @@ impl Server {
                     token => self.lines.receive(token),
                 }
             }
-            self.lines.release(monotonic_ns());
+            self.lines.release(monotonic_ns() + self.lead_ns);
             self.arm().context("timerfd")?;
         }
     }
@@ -143,16 +144,21 @@ impl Server {
         let mut now_ns = monotonic_ns();
         let late_ns = now_ns.saturating_sub(armed_ns).min(MAX_LEAD_NS);
         self.lead_ns = self.lead_ns - self.lead_ns / 8 + late_ns / 8;
-        let Some(due_ns) = self.lines.due_ns() else { return };
+        let Some(due_ns) = self.release_ns() else { return };
         while now_ns < due_ns && due_ns <= now_ns + MAX_LEAD_NS {
             std::hint::spin_loop();
             now_ns = monotonic_ns();
         }
     }
 
-    /// Sets the timer to shortly before something is due.
+    /// When to let the next packet go on [ns].
+    fn release_ns(&self) -> Option<u64> {
+        self.lines.due_ns().map(|due_ns| due_ns.saturating_sub(self.lead_ns))
+    }
+
+    /// Sets the timer to shortly before something is to go on.
     fn arm(&mut self) -> nix::Result<()> {
-        let due_ns = self.lines.due_ns().map(|due_ns| due_ns.saturating_sub(self.lead_ns));
+        let due_ns = self.release_ns().map(|release_ns| release_ns.saturating_sub(self.lead_ns));
         if due_ns == self.armed_ns {
             return Ok(());
         }
