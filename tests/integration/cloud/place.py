@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import wisp
 from wisp.assembly.settings import CloudFolder
 from wisp.drivers.keeper.client import ChildStatus, KeeperClient
 from wisp.drivers.keeper.process import read_identity
 
-EXAMPLES = Path(wisp.__file__).parents[2] / "examples"
+EXAMPLES = Path(__file__).parents[3] / "examples"
 HELLO, THREE_HOSTS, FOG = (EXAMPLES / name / "cloud.yaml" for name in ("hello", "three-hosts", "fog"))
 WISP = (str(Path(sys.executable).with_name("wisp")),)
 PATIENCE_S = 60

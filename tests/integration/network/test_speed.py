@@ -3,14 +3,13 @@
 from pathlib import Path
 from random import Random
 
-import wisp
 from wisp.codec.description import parse
 from wisp.model.observation import ObservedState
 from wisp.planning import plan
 from wisp.reconcile.network import difference
 from wisp.testing.network import creations
 
-FOG = Path(wisp.__file__).parents[2] / "examples" / "fog" / "cloud.yaml"
+FOG = Path(__file__).parents[3] / "examples" / "fog" / "cloud.yaml"
 BUILD_MS, OBSERVE_MS = 150, 50
 
 
