@@ -2,8 +2,9 @@
 
 use crate::app::http::{LONGEST_BODY_BYTES, LONGEST_HEAD_BYTES, Parsed, Request, Response, Status, parse};
 use alloc::vec::Vec;
+use core::mem;
 use smoltcp::iface::{SocketHandle, SocketSet};
-use smoltcp::socket::tcp;
+use smoltcp::socket::{AnySocket, tcp};
 use smoltcp::time::{Duration, Instant};
 
 const RECEIVE_BYTES: usize = 2048;
@@ -19,6 +20,7 @@ pub type Answer<'a> = &'a mut dyn FnMut(&Request<'_>) -> Response;
 
 pub struct Server {
     port: u16,
+    /// In the order of their sockets' places in the set.
     connections: Vec<Connection>,
 }
 
@@ -30,8 +32,12 @@ struct Connection {
     sent: usize,
     skip: usize,
     closing: bool,
+    /// Bytes of the answer that are in the socket, and not yet known to have come to the client.
+    underway: usize,
     /// When the client last got on: connected, began a request, or took some of an answer. Bytes that trickle in do not count.
     moved_at: Instant,
+    /// Since when it only waits for what a client that missed our last word may say again (TIME-WAIT).
+    lingers_since: Option<Instant>,
 }
 
 impl Server {
@@ -47,7 +53,51 @@ impl Server {
             let socket = sockets.get_mut::<tcp::Socket>(connection.handle);
             changed |= connection.poll(socket, self.port, now, answer);
         }
+        while self.connections.iter().filter(|one| one.lingers_since.is_some()).count() > self.connections.len() / 4 {
+            changed |= self.end_longest_lingering(sockets);
+        }
+        self.put_listeners_last(sockets);
         changed
+    }
+
+    fn end_longest_lingering(&mut self, sockets: &mut SocketSet<'static>) -> bool {
+        let lingering = self.connections.iter_mut().filter(|one| one.lingers_since.is_some());
+        let Some(oldest) = lingering.min_by_key(|one| one.lingers_since) else { return false };
+        oldest.listen(sockets.get_mut(oldest.handle), self.port)
+    }
+
+    /// Has every socket that listens stand behind all that do not.
+    ///
+    /// A packet goes to the first socket that takes it, and one that listens takes every SYN: also the repeated one of
+    /// a connection that another socket has begun. Then two would answer the client, and it would be reset.
+    fn put_listeners_last(&mut self, sockets: &mut SocketSet<'static>) {
+        let (mut front, mut back) = (0, self.connections.len());
+        loop {
+            let listens = |place: usize| sockets.get::<tcp::Socket>(self.connections[place].handle).is_listening();
+            while front < back && !listens(front) {
+                front += 1;
+            }
+            while front < back && listens(back - 1) {
+                back -= 1;
+            }
+            if front >= back {
+                return;
+            }
+            self.exchange(front, back - 1, sockets);
+        }
+    }
+
+    /// Exchanges two connections, with their sockets' places in the set.
+    fn exchange(&mut self, one: usize, other: usize, sockets: &mut SocketSet<'static>) {
+        let handles = [self.connections[one].handle, self.connections[other].handle];
+        let mut both = sockets.iter_mut().filter(|(handle, _)| handles.contains(handle));
+        if let (Some((_, first)), Some((_, second))) = (both.next(), both.next())
+            && let (Some(first), Some(second)) = (tcp::Socket::downcast_mut(first), tcp::Socket::downcast_mut(second))
+        {
+            mem::swap(first, second);
+            self.connections.swap(one, other);
+            (self.connections[one].handle, self.connections[other].handle) = (handles[0], handles[1]);
+        }
     }
 
     /// When the first client that does not get on is to be dropped.
@@ -71,7 +121,9 @@ impl Connection {
             sent: 0,
             skip: 0,
             closing: false,
+            underway: 0,
             moved_at: Instant::ZERO,
+            lingers_since: None,
         }
     }
 
@@ -80,16 +132,20 @@ impl Connection {
     }
 
     fn poll(&mut self, socket: &mut tcp::Socket<'_>, port: u16, now: Instant, answer: Answer<'_>) -> bool {
-        if !socket.is_open() {
-            self.forget();
-            return socket.listen(port).is_ok();
+        match socket.state() {
+            tcp::State::Closed => return self.listen(socket, port),
+            tcp::State::TimeWait if self.lingers_since.is_none() => {
+                self.forget();
+                self.lingers_since = Some(now);
+            }
+            _ => {}
         }
         if !socket.is_active() {
             // Nobody is here: also a handshake that the client broke off leaves the socket listening.
             self.forget();
             return false;
         }
-        if !self.is_used() {
+        if !self.is_used() || socket.send_queue() < self.underway {
             self.moved_at = now;
         }
         let mut changed = self.send(socket, now);
@@ -97,13 +153,22 @@ impl Connection {
         while self.body.is_none() && !self.closing && self.take_request(answer) {
             changed |= self.send(socket, now);
         }
-        changed | self.end(socket, now)
+        changed |= self.end(socket, now);
+        self.underway = socket.send_queue();
+        changed
+    }
+
+    fn listen(&mut self, socket: &mut tcp::Socket<'_>, port: u16) -> bool {
+        self.forget();
+        self.lingers_since = None;
+        socket.listen(port).is_ok()
     }
 
     fn forget(&mut self) {
         self.inbox.clear();
         self.head.clear();
-        (self.body, self.sent, self.skip, self.closing, self.moved_at) = (None, 0, 0, false, Instant::ZERO);
+        (self.body, self.sent, self.skip, self.closing, self.underway) = (None, 0, 0, false, 0);
+        self.moved_at = Instant::ZERO;
     }
 
     fn receive(&mut self, socket: &mut tcp::Socket<'_>, now: Instant) -> bool {
@@ -203,17 +268,81 @@ impl Connection {
 mod tests {
     use super::*;
     use crate::app::http::Body;
+    use alloc::collections::VecDeque;
     use smoltcp::iface::{Config, Interface};
-    use smoltcp::phy::{Loopback, Medium};
-    use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr};
+    use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
+    use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr, Ipv4Packet, TcpPacket};
 
     const PORT: u16 = 80;
+    const ETHERNET_BYTES: usize = 14;
     const BIG: &[u8] = &[b'x'; 100_000];
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
 
-    /// A server with one place and a client, on a network and a clock of their own.
+    /// What is sent arrives, but for what is lost.
+    struct Wire {
+        under_way: VecDeque<Vec<u8>>,
+        lost_per_mille: u64,
+        random: u64,
+        resets_by_server: usize,
+    }
+
+    impl Wire {
+        fn new() -> Self {
+            Self { under_way: VecDeque::new(), lost_per_mille: 0, random: 1, resets_by_server: 0 }
+        }
+
+        fn send(&mut self, packet: Vec<u8>) {
+            if let Ok(ip) = Ipv4Packet::new_checked(&packet[ETHERNET_BYTES..]) {
+                let tcp = TcpPacket::new_checked(ip.payload()).unwrap();
+                self.resets_by_server += usize::from(tcp.rst() && tcp.src_port() == PORT);
+            }
+            self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            if (self.random >> 33) % 1000 >= self.lost_per_mille {
+                self.under_way.push_back(packet);
+            }
+        }
+    }
+
+    struct Arrived(Vec<u8>);
+
+    impl RxToken for Arrived {
+        fn consume<R, F: FnOnce(&[u8]) -> R>(self, take: F) -> R {
+            take(&self.0)
+        }
+    }
+
+    impl TxToken for &mut Wire {
+        fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, fill: F) -> R {
+            let mut packet = alloc::vec![0; length];
+            let result = fill(&mut packet);
+            self.send(packet);
+            result
+        }
+    }
+
+    impl Device for Wire {
+        type RxToken<'a> = Arrived;
+        type TxToken<'a> = &'a mut Wire;
+
+        fn receive(&mut self, _: Instant) -> Option<(Arrived, &mut Wire)> {
+            let packet = self.under_way.pop_front()?;
+            Some((Arrived(packet), self))
+        }
+
+        fn transmit(&mut self, _: Instant) -> Option<&mut Wire> {
+            Some(self)
+        }
+
+        fn capabilities(&self) -> DeviceCapabilities {
+            let mut capabilities = DeviceCapabilities::default();
+            (capabilities.medium, capabilities.max_transmission_unit) = (Medium::Ethernet, 1514);
+            capabilities
+        }
+    }
+
+    /// A server and a client, on a network and a clock of their own.
     struct Lab {
-        device: Loopback,
+        device: Wire,
         interface: Interface,
         sockets: SocketSet<'static>,
         server: Server,
@@ -223,14 +352,17 @@ mod tests {
 
     impl Lab {
         fn new() -> Self {
-            let mut device = Loopback::new(Medium::Ethernet);
-            let mac = EthernetAddress([2, 0, 0, 0, 0, 1]).into();
+            Self::with_places(1, 4096)
+        }
+
+        fn with_places(size: usize, client_bytes: usize) -> Self {
+            let mut device = Wire::new();
             let now = Instant::from_millis(1);
-            let mut interface = Interface::new(Config::new(mac), &mut device, now);
+            let mut interface = Interface::new(Config::new(EthernetAddress([2, 0, 0, 0, 0, 1]).into()), &mut device, now);
             interface.update_ip_addrs(|list| list.push(IpCidr::new(IpAddress::v4(127, 0, 0, 1), 8)).unwrap());
             let mut sockets = SocketSet::new(alloc::vec![]);
-            let server = Server::new(&mut sockets, PORT, 1, |size| alloc::vec![0; size].leak());
-            let buffer = || tcp::SocketBuffer::new(alloc::vec![0; 4096]);
+            let server = Server::new(&mut sockets, PORT, size, |size| alloc::vec![0; size].leak());
+            let buffer = || tcp::SocketBuffer::new(alloc::vec![0; client_bytes]);
             let client = sockets.add(tcp::Socket::new(buffer(), buffer()));
             Self { device, interface, sockets, server, client, now }
         }
@@ -321,5 +453,53 @@ mod tests {
         lab.connect(1001);
         lab.pass(Duration::from_secs(1));
         assert!(lab.client().may_send(), "the next client is served");
+    }
+
+    #[test]
+    fn no_client_on_a_lossy_link_is_reset() {
+        let mut lab = Lab::with_places(4, 65_536);
+        lab.device.lost_per_mille = 30;
+        for port in 1000..1300 {
+            lab.connect(port);
+            let (mut taken, mut asked) = (0, false);
+            for _ in 0..6_000 {
+                lab.pass(Duration::from_millis(20));
+                if !asked && lab.client().may_send() {
+                    lab.client().send_slice(REQUEST).unwrap();
+                    asked = true;
+                }
+                taken += lab.taken(4096);
+                if asked && !lab.client().may_recv() {
+                    break;
+                }
+            }
+            assert!(taken > BIG.len(), "client {port} was cut off after {taken} bytes");
+            lab.client().close();
+            lab.pass(Duration::from_secs(20));
+            lab.client().abort();
+            lab.pass(Duration::from_millis(20));
+        }
+        assert_eq!(lab.device.resets_by_server, 0);
+    }
+
+    #[test]
+    fn a_repeated_syn_stays_with_the_socket_that_took_the_first() {
+        let mut lab = Lab::with_places(3, 4096);
+        lab.connect(1000);
+        lab.pass(Duration::from_millis(100));
+        let buffer = || tcp::SocketBuffer::new(alloc::vec![0; 4096]);
+        let second = lab.sockets.add(tcp::Socket::new(buffer(), buffer()));
+        let first = mem::replace(&mut lab.client, second);
+        lab.connect(1001);
+        lab.interface.poll_egress(lab.now, &mut lab.device, &mut lab.sockets);
+        let syn = lab.device.under_way[0].clone();
+        lab.pass(Duration::from_millis(100));
+        // The first client's place is free again, and before that of the second.
+        lab.sockets.get_mut::<tcp::Socket>(first).abort();
+        lab.pass(Duration::from_millis(100));
+        lab.device.send(syn);
+        lab.pass(Duration::from_secs(3));
+        assert!(lab.client().may_send(), "the second client is served");
+        assert_eq!(lab.device.resets_by_server, 0);
     }
 }
