@@ -24,9 +24,11 @@ from wisp.model.description import Kind
 from wisp.model.view import InstanceRow, Progress
 from wisp.primitives.errors import TransientDriverError
 
-ROUNDS, QUICK_ROUNDS = 5, 2
+ROUNDS, QUICK_ROUNDS = 10, 3
 REST_S, QUICK_REST_S = 30.0, 5.0
 SETTLE_S = 2.0
+# The kernel takes away namespaces and memory for a while after their users have ended.
+CLEARED_AFTER_S = 1.0
 UP_BAR, ADDED_BAR, IDLE_BAR = "<= 2.5", "<= 15", "<= 5"
 
 
@@ -80,6 +82,7 @@ async def run_fog(
 
 
 async def _round(setup: BootSetup, cloud: BenchCloud, found: Found, *, rest_s: float) -> None:
+    await asyncio.sleep(CLEARED_AFTER_S)
     started_ns, started = time.time_ns(), time.monotonic()
     try:
         rows = await cloud.up()
@@ -91,6 +94,7 @@ async def _round(setup: BootSetup, cloud: BenchCloud, found: Found, *, rest_s: f
             found.idle_percent.append(await _idle_percent(cloud, rows, rest_s))
     finally:
         await cloud.down()
+    await asyncio.sleep(CLEARED_AFTER_S)
     found.bare_s.append(await _bare_s(setup, len(names)))
 
 
