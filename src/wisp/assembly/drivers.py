@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from wisp.assembly.secrets import kept_values
 from wisp.assembly.settings import CloudFolder, Settings
@@ -20,9 +19,10 @@ from wisp.model.description import Kind
 from wisp.model.instance import InstanceSpec
 from wisp.ports.instance import InstanceDriver
 from wisp.primitives.errors import MissingPrerequisite
+from wisp.primitives.values import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Hands:
     """The drivers of one cloud, wired."""
 

@@ -8,11 +8,11 @@ import os
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from wisp.codec import stored
 from wisp.model.observation import Event
+from wisp.primitives.values import frozen
 
 LISTENER_DESCRIPTOR = 3
 LINE_BYTES = 1 << 20
@@ -22,7 +22,7 @@ SILENT_CONTROLLERS = 5
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ControllerState:
     """Where a controller is.
 

@@ -7,7 +7,6 @@ happens in namespaces of its own, so it is the same for root and for an ordinary
 import asyncio
 import shutil
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from wisp.bench import boot_plan, boot_worker, container, linux_vm
@@ -20,13 +19,14 @@ from wisp.bench.worker import OnProgress, run_worker
 from wisp.drivers.instance.kvm import Accelerator
 from wisp.model.view import Progress
 from wisp.primitives.errors import MissingPrerequisite
+from wisp.primitives.values import frozen
 
 RUNS, QUICK_RUNS = 20, 5
 CROWD = 20
 GUEST_MEMORY_BYTES = 32 << 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class BootSetup:
     """Where the benchmark finds things.
 

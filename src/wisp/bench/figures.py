@@ -4,8 +4,10 @@ import math
 import re
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
+
+from wisp.primitives.values import frozen
 
 Number = int | float
 Value = Number | Mapping[str, Number] | None
@@ -13,7 +15,7 @@ Value = Number | Mapping[str, Number] | None
 _CLAUSE = re.compile(r"(?:(?P<case>[\w-]+)\s+)?(?P<relation><=|>=)\s*(?P<limit>-?\d+(?:\.\d+)?)")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Clause:
     """One condition of a bar.
 
@@ -88,7 +90,7 @@ def spread_of(samples: Sequence[Number]) -> tuple[Number, Number]:
     return min(samples), percentile(samples, 95)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Figure:
     """One measured number, beside its promise.
 
@@ -158,7 +160,7 @@ class Figure:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Report:
     """What one benchmark run found.
 

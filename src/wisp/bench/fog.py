@@ -8,7 +8,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from wisp.bench.worker import OnProgress, run_worker
 from wisp.model.description import Kind
 from wisp.model.view import InstanceRow, Progress
 from wisp.primitives.errors import TransientDriverError
+from wisp.primitives.values import frozen
 
 ROUNDS, QUICK_ROUNDS = 10, 3
 REST_S, QUICK_REST_S = 30.0, 5.0
@@ -32,7 +33,7 @@ CLEARED_AFTER_S = 1.0
 UP_BAR, ADDED_BAR, IDLE_BAR = "<= 2.5", "<= 15", "<= 5"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Found:
     """What the rounds gave, one entry each.
 

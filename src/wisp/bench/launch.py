@@ -13,8 +13,10 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
+
+from wisp.primitives.values import frozen
 
 REQUEST = b"GET /health HTTP/1.1\r\nHost: wisp-bench\r\n\r\n"
 SHORTEST_PAUSE_S = 0.0001
@@ -29,7 +31,7 @@ class Silent(Exception):
     """A start whose answer did not come, or was not what was asked for; its text says which."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Launch:
     """Everything one timed start needs; nothing is looked up any more.
 
@@ -52,7 +54,7 @@ class Launch:
     deadline_s: float = 5.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Timed:
     """What one start gave.
 

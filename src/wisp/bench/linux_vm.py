@@ -9,11 +9,11 @@ import lzma
 import re
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from wisp.bench.machine import cpu_mhz, find_command
 from wisp.primitives.errors import MissingPrerequisite
+from wisp.primitives.values import frozen
 
 META_PACKAGE = "linux-image-cloud-amd64"
 # In the order in which they need each other; one that is built into the kernel has no file and is left out.
@@ -22,7 +22,7 @@ MEMORY_BYTES = 128 << 20
 _BUSYBOX = "/bin/busybox"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LinuxVm:
     """A bootable Linux.
 

@@ -1,15 +1,15 @@
 """A report as a picture: one bar per case, logarithmic, with minimum and 95th percentile."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from wisp.bench.figures import Number, Report
 from wisp.primitives.errors import MissingPrerequisite
+from wisp.primitives.values import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Bar:
     """One bar of a chart.
 

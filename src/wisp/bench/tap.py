@@ -4,11 +4,11 @@ import fcntl
 import os
 import struct
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
 from wisp.bench.machine import find_command
 from wisp.primitives.errors import MissingPrerequisite
+from wisp.primitives.values import frozen
 
 PREFIX_LENGTH = 24
 # A guest that was not there at the first ARP question is asked again this soon; the kernel's own habit is a second.
@@ -20,7 +20,7 @@ _IFF_TAP = 0x0002
 _IFF_NO_PI = 0x1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Tap:
     """A tap whose host side is up; goes away when its descriptor is closed.
 

@@ -4,7 +4,6 @@ The reader, ``wisp schema`` and the reference page are all made from these decla
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from wisp.codec import units
 from wisp.codec.form import (
@@ -23,12 +22,13 @@ from wisp.codec.form import (
     key,
 )
 from wisp.model.description import HealthProtocol, Kind, World
+from wisp.primitives.values import frozen
 
 ROLES = ("aggregator", "web")
 PORT = Count(1, 65_535)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SiteBody:
     """A place where hosts stand."""
 
@@ -37,7 +37,7 @@ class SiteBody:
     zone: str = key(Text("north"), "ETSI MEC 013 zone it belongs to.", default="")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PowerBody:
     """What a host draws."""
 
@@ -45,7 +45,7 @@ class PowerBody:
     peak: int = key(Amount(units.POWER), "Power at full load.", default=0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HostBody:
     """A machine that runs instances (ETSI MEC host)."""
 
@@ -60,7 +60,7 @@ class HostBody:
     price: int = key(Amount(units.PRICE), "Price while in use, per hour in any one currency.", default=0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ShapeBody:
     """What a link does to packets in one direction."""
 
@@ -75,7 +75,7 @@ class ShapeBody:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LinkBody(ShapeBody):
     """A link between two hosts. A shape written here holds for both directions."""
 
@@ -86,7 +86,7 @@ class LinkBody(ShapeBody):
     backward: ShapeBody = key(Body(ShapeBody), "What differs from the second host to the first.", default=ShapeBody())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AccessPointBody(ShapeBody):
     """Where devices attach to a host. A shape written here holds for both directions."""
 
@@ -96,7 +96,7 @@ class AccessPointBody(ShapeBody):
     down: ShapeBody = key(Body(ShapeBody), "What differs from the host to a device.", default=ShapeBody())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class WorkloadBody:
     """A command that a device runs once the services it talks to answer."""
 
@@ -105,7 +105,7 @@ class WorkloadBody:
     paused: bool = key(Flag(), "Whether it is not to run for now.", default=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ExternalBody:
     """A real device outside the cloud, let in through a door on this machine; its link is as any other's."""
 
@@ -114,7 +114,7 @@ class ExternalBody:
     protocol: str = key(Choice(("udp", "tcp")), "Transport protocol.", default="udp")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DeviceBody:
     """User equipment or an IoT device (ETSI MEC: UE). Emulated unless `external` is given."""
 
@@ -123,7 +123,7 @@ class DeviceBody:
     external: ExternalBody | None = key(Body(ExternalBody), "Door for a real device.", default=None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ImageBody:
     """An image built from a role of Wisp's own guest."""
 
@@ -134,7 +134,7 @@ class ImageBody:
     options: Mapping[str, str] = key(Table(Text(), keys=Text("option")), "Configuration baked in.", default={})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HealthBody:
     """How an instance shows that it answers."""
 
@@ -150,7 +150,7 @@ class HealthBody:
     failures: int = key(Count(1, 1_000), "Failed checks in a row until it is restarted.", default=3)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class VduBody:
     """A virtualisation deployment unit (ETSI NFV-IFA 011): one image or command, and what it needs."""
 
@@ -170,14 +170,14 @@ class VduBody:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class VnfdBody:
     """A virtualised network function descriptor (ETSI NFV-IFA 011), or a MEC AppDescriptor (MEC 010-2)."""
 
     vdus: Mapping[str, VduBody] = key(Table(Body(VduBody), minimum=1), "Its deployment units, by name.")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PlacementBody:
     """Where an instance may run."""
 
@@ -198,7 +198,7 @@ class PlacementBody:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class VnfBody:
     """A VNF of a network service, and where its instances are wanted."""
 
@@ -224,14 +224,14 @@ class VnfBody:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class NetworkServiceBody:
     """A network service (ETSI NFV-IFA 014): VNFs that belong together."""
 
     vnfs: Mapping[str, VnfBody] = key(Table(Body(VnfBody), section="vnfs"), "Its VNFs, by profile name.")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SecretBody:
     """Where `wisp up` reads a secret; exactly one of both. A changed value restarts the instances that use it."""
 
@@ -243,7 +243,7 @@ class SecretBody:
     environment: str | None = key(Text("TOKEN"), "Variable that holds it.", default=None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Document:
     """A whole edge cloud."""
 

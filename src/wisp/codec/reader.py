@@ -26,6 +26,7 @@ from wisp.codec.form import (
     keys,
 )
 from wisp.primitives.errors import Problem
+from wisp.primitives.values import frozen
 
 NAME_LIMIT = 63
 TEXT_LIMIT = 4_096
@@ -44,7 +45,7 @@ class _Invalid:
 INVALID: Final = _Invalid()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Mention:
     """A name or template met while reading, to be checked once everything is known."""
 

@@ -8,13 +8,14 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fractions import Fraction
+
+from wisp.primitives.values import frozen
 
 _NUMBER = re.compile(r"(\d{1,18}(?:\.\d{1,12})?)\s*([^\s\d.]*)", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Quantity:
     """A kind of number that people write with a unit.
 

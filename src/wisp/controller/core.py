@@ -37,6 +37,7 @@ from wisp.model.report import (
 from wisp.planning import plan as make_plan
 from wisp.primitives.chance import Rng
 from wisp.primitives.time import Duration, Instant
+from wisp.primitives.values import frozen
 from wisp.reconcile import Ground, reconcile, wake_at
 
 WELL_AFTER = Duration.of_seconds(10)
@@ -44,7 +45,7 @@ NETWORK_RETRY = Duration.of_seconds(2)
 NETWORK = "network"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DesiredChanged:
     """A new desired state was stored; ``None`` asks for an empty cloud."""
 
@@ -52,7 +53,7 @@ class DesiredChanged:
     desired: DesiredState | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Woken:
     """The time came that a step asked for."""
 
@@ -60,7 +61,7 @@ class Woken:
 Input = DesiredChanged | Report | Woken
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Step:
     """What follows from an event.
 

@@ -5,10 +5,11 @@ name has been checked: a :class:`DesiredState` never dangles.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
 from wisp.primitives.time import Duration
+from wisp.primitives.values import frozen
 
 
 class Kind(StrEnum):
@@ -30,7 +31,7 @@ class World(StrEnum):
     EMULATED = "emulated"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Site:
     """A place where hosts stand (ETSI MEC: part of a zone).
 
@@ -45,7 +46,7 @@ class Site:
     zone: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Host:
     """A machine that runs instances (ETSI MEC 003: MEC host).
 
@@ -68,7 +69,7 @@ class Host:
     price_microunits_per_hour: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LinkShape:
     """What a link does to packets in one direction.
 
@@ -87,7 +88,7 @@ class LinkShape:
     queue_packets: int = 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Link:
     """A link between two hosts; ``forward`` shapes first to second, ``backward`` the other way."""
 
@@ -97,7 +98,7 @@ class Link:
     backward: LinkShape = LinkShape()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class AccessPoint:
     """Where devices attach to a host.
 
@@ -114,7 +115,7 @@ class AccessPoint:
     down: LinkShape = LinkShape()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Workload:
     """A command that a device runs once the services it talks to answer."""
 
@@ -123,7 +124,7 @@ class Workload:
     paused: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ExternalAttachment:
     """A real device outside the cloud, let in through a UDP or TCP door on this machine.
 
@@ -138,7 +139,7 @@ class ExternalAttachment:
     protocol: str = "udp"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Device:
     """User equipment or an IoT device behind an access point (ETSI MEC: UE).
 
@@ -151,7 +152,7 @@ class Device:
     external: ExternalAttachment | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ImageSource:
     """Where an image comes from: a role of Wisp's own guest, with content and options baked in.
 
@@ -175,7 +176,7 @@ class HealthProtocol(StrEnum):
     ALIVE = "alive"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HealthCheck:
     """How an instance shows that it answers.
 
@@ -192,7 +193,7 @@ class HealthCheck:
     failures: int = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Vdu:
     """A virtualisation deployment unit (ETSI NFV-IFA 011): one image or command, and what it needs.
 
@@ -216,7 +217,7 @@ class Vdu:
     boot_deadline: Duration = Duration.of_seconds(10)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Vnfd:
     """A virtualised network function descriptor (ETSI NFV-IFA 011), or a MEC AppDescriptor (MEC 010-2)."""
 
@@ -224,7 +225,7 @@ class Vnfd:
     vdus: tuple[Vdu, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LatencyBound:
     """A latency that a placement must keep.
 
@@ -237,7 +238,7 @@ class LatencyBound:
     maximum_us: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PlacementConstraints:
     """Where an instance may run.
 
@@ -256,7 +257,7 @@ class PlacementConstraints:
     latency: tuple[LatencyBound, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PublishedPort:
     """A port of this machine that leads to an instance.
 
@@ -273,7 +274,7 @@ class PublishedPort:
     protocol: str = "tcp"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DeclaredInstance:
     """One VNF instance that shall exist, before it has a host.
 
@@ -298,7 +299,7 @@ class DeclaredInstance:
     egress: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SecretSource:
     """Where a secret is read at the moment it is needed; its value is never stored.
 
@@ -314,7 +315,7 @@ class SecretSource:
     fingerprint: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DesiredState:
     """A whole declared cloud. Every name in it is known, every number in range."""
 

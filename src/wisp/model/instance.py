@@ -1,17 +1,18 @@
 """What runs: the resolved order to start an instance, its handle, and what was seen of it."""
 
 import hashlib
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from enum import StrEnum
 from functools import lru_cache
 
 from wisp.model.description import HealthCheck, Kind
 from wisp.primitives.time import Duration, Instant
+from wisp.primitives.values import frozen
 
 DOOR_PREFIX = "door/"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ImageRef:
     """An image as an instance wants it: built from a role, content and options; checked by digest at start.
 
@@ -28,7 +29,7 @@ class ImageRef:
     options: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Door:
     """A port of this machine through which the outside comes in; served by a relay inside.
 
@@ -53,7 +54,7 @@ class Door:
         return f"{self.to[0]}:{self.listen}" + (":udp" if self.protocol == "udp" else "")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class InstanceSpec:
     """Everything a driver needs to start one instance; nothing is looked up any more, but secrets.
 
@@ -104,7 +105,7 @@ def _digest(spec: InstanceSpec) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Handle:
     """Enough to find a running instance again after a crash of the controller.
 
@@ -136,7 +137,7 @@ class InstanceState(StrEnum):
     EXITED = "exited"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ObservedInstance:
     """What was last seen of an instance.
 

@@ -3,12 +3,11 @@
 A plan and an observation can so be compared by set difference. Addresses are text in the usual notation.
 """
 
-from dataclasses import dataclass
-
 from wisp.model.description import LinkShape
+from wisp.primitives.values import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Namespace:
     """A network namespace: an emulated host's virtual router, a device, a process instance, or the way out.
 
@@ -25,7 +24,7 @@ class Namespace:
     strict: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class LinkEnd:
     """One end of a veth pair.
 
@@ -39,7 +38,7 @@ class LinkEnd:
     address: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class VirtualLink:
     """A veth pair between two namespaces, shaped in each direction."""
 
@@ -50,7 +49,7 @@ class VirtualLink:
     b_to_a: LinkShape = LinkShape()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Tap:
     """A unikernel's joint: a tap held open in its host's namespace, with a route to the guest.
 
@@ -69,7 +68,7 @@ class Tap:
     address: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Route:
     """A route of one namespace.
 
@@ -86,7 +85,7 @@ class Route:
     source: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Network:
     """All of a cloud's network, planned or observed."""
 

@@ -1,16 +1,17 @@
 """What was seen of the world, and the events people read about it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
 from wisp.model.instance import ObservedInstance
 from wisp.model.network import Network
 from wisp.model.plan import Assignments
 from wisp.primitives.time import Instant
+from wisp.primitives.values import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class ObservedState:
     """The world as last seen.
 
@@ -35,7 +36,7 @@ class Severity(StrEnum):
     ERROR = "error"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Event:
     """Something that happened, for people and programs to read.
 

@@ -1,13 +1,14 @@
 """What was decided, with the reasons; or why nothing can be."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from wisp.model.instance import InstanceSpec
 from wisp.model.network import Network
+from wisp.primitives.values import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Assignments:
     """What was given out and must stay the same across restarts.
 
@@ -24,7 +25,7 @@ class Assignments:
     links: Mapping[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Refusal:
     """A host that was not taken, and why."""
 
@@ -32,7 +33,7 @@ class Refusal:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Decision:
     """Where one instance goes, why, and what was refused."""
 
@@ -42,7 +43,7 @@ class Decision:
     refused: tuple[Refusal, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Plan:
     """All that shall exist, and why."""
 
@@ -52,7 +53,7 @@ class Plan:
     instances: tuple[InstanceSpec, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Conflict:
     """An instance that fits nowhere.
 
@@ -66,7 +67,7 @@ class Conflict:
     refused: tuple[Refusal, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Infeasible:
     """No plan satisfies the description; every conflict is named."""
 

@@ -1,27 +1,26 @@
 """What an agent reports: outcomes of actions, and things that happened by themselves."""
 
-from dataclasses import dataclass
-
 from wisp.model.instance import Handle, ObservedInstance
 from wisp.model.network import Network
 from wisp.primitives.time import Instant
+from wisp.primitives.values import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class NetworkObserved:
     """The network was read back."""
 
     network: Network
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class InstanceFound:
     """An instance of an earlier controller was found running (``exit_reason`` ``None``) or ended."""
 
     seen: ObservedInstance
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class NetworkChanged:
     """A batch of network actions came to its end; ``error`` says why it was undone."""
 
@@ -29,7 +28,7 @@ class NetworkChanged:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class InstanceStarted:
     """An instance was spawned."""
 
@@ -37,7 +36,7 @@ class InstanceStarted:
     started_at: Instant
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class InstanceNotStarted:
     """An instance could not be spawned; ``is_permanent`` when trying again would fail the same way."""
 
@@ -47,7 +46,7 @@ class InstanceNotStarted:
     is_permanent: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class InstanceStopped:
     """A stop was carried out; ``error`` says why not."""
 
@@ -55,7 +54,7 @@ class InstanceStopped:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class InstanceExited:
     """A process ended that nobody asked to."""
 
@@ -63,7 +62,7 @@ class InstanceExited:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HealthReported:
     """An instance answered (``problem`` ``None``), or stayed silent as often as its check allows."""
 

@@ -1,11 +1,10 @@
 """What people are shown of a cloud: rows and summaries, ready for a table or JSON."""
 
-from dataclasses import dataclass
-
 from wisp.model.plan import Decision
+from wisp.primitives.values import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class InstanceRow:
     """One instance, one device's workload, or one door (a published port or external device), as it is now.
 
@@ -35,7 +34,7 @@ class InstanceRow:
     is_workload: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class HostRow:
     """One host and what is promised on it.
 
@@ -53,7 +52,7 @@ class HostRow:
     quota_enforced: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class CloudStatus:
     """A cloud in a sentence and some numbers.
 
@@ -73,7 +72,7 @@ class CloudStatus:
     hosts: tuple[HostRow, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Change:
     """One line of what ``wisp up`` would do.
 
@@ -88,7 +87,7 @@ class Change:
     detail: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PlannedChange:
     """What ``wisp up`` would change, and why everything goes where it goes."""
 
@@ -96,7 +95,7 @@ class PlannedChange:
     decisions: tuple[Decision, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Progress:
     """How far a long operation is.
 
@@ -112,7 +111,7 @@ class Progress:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Finding:
     """One line of ``wisp doctor``.
 

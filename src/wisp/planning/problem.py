@@ -9,9 +9,10 @@ from wisp.model.description import DeclaredInstance, DesiredState, Host
 from wisp.model.observation import ObservedState
 from wisp.model.peer import Peers
 from wisp.planning.routing import Topology
+from wisp.primitives.values import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Group:
     """Instances that must share a host, placed as one.
 

@@ -1,13 +1,12 @@
 """When a plan no longer fits the world and has to be made anew."""
 
-from dataclasses import dataclass
-
 from wisp.model.observation import ObservedState
 from wisp.model.plan import Plan
 from wisp.primitives.time import Instant
+from wisp.primitives.values import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Reason:
     """Why to plan again.
 

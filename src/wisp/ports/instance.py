@@ -1,14 +1,14 @@
 """The port that starts and stops instances; one driver per kind."""
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 from wisp.model.instance import Handle, InstanceSpec
 from wisp.primitives.time import Duration
+from wisp.primitives.values import frozen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Capabilities:
     """What a driver can do, as data; ask before asking it to do it.
 
@@ -28,7 +28,7 @@ class Capabilities:
     memory_limit_enforced: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Fingerprint:
     """Whether a driver works on this machine, with a sentence and, where it does not, the remedy."""
 
@@ -37,7 +37,7 @@ class Fingerprint:
     remedy: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Exit:
     """How an instance ended.
 

@@ -14,16 +14,16 @@ A message says what failed, on what, why, and what to do.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from wisp.primitives.time import Duration
+from wisp.primitives.values import frozen
 
 
 class WispError(Exception):
     """Anything Wisp raises on purpose."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Problem:
     """One thing that is wrong with a description.
 

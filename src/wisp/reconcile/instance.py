@@ -1,7 +1,6 @@
 """What each instance needs next: to be started, stopped, waited for, or nothing."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from wisp.model.action import StartInstance, StopInstance
 from wisp.model.instance import InstanceSpec, InstanceState, ObservedInstance
@@ -9,6 +8,7 @@ from wisp.model.network import Network
 from wisp.model.observation import ObservedState
 from wisp.model.plan import Plan
 from wisp.primitives.time import Duration, Instant
+from wisp.primitives.values import frozen
 
 FIRST_BACKOFF = Duration.of_ms(100)
 LONGEST_BACKOFF = Duration.of_seconds(30)
@@ -25,7 +25,7 @@ def backoff(failures: int) -> Duration:
     return min(FIRST_BACKOFF * float(1 << doublings), LONGEST_BACKOFF)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class InstanceChange:
     """What to stop, what to start, and when something may be due next."""
 

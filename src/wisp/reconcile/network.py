@@ -1,7 +1,6 @@
 """The difference between two networks, as actions in an order that works."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TypeVar
 
 from wisp.model.action import (
@@ -17,11 +16,12 @@ from wisp.model.action import (
     ShapeLink,
 )
 from wisp.model.network import Namespace, Network, Route, Tap, VirtualLink
+from wisp.primitives.values import frozen
 
 Named = TypeVar("Named", Namespace, VirtualLink, Tap)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class NetworkChange:
     """What to take away, then what to make."""
 

@@ -8,7 +8,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from wisp.drivers.keeper.client import ChildStatus, KeeperClient, SpawnOrder
@@ -17,6 +17,7 @@ from wisp.model.instance import Handle, InstanceSpec
 from wisp.ports.instance import Exit
 from wisp.primitives.errors import PermanentDriverError, TransientDriverError, UnknownInstance
 from wisp.primitives.time import Duration, Instant
+from wisp.primitives.values import frozen
 
 INSTANCE_PREFIX = "instance/"
 LOG_TAIL_BYTES = 4096
@@ -26,7 +27,7 @@ FORCE_PATIENCE_S = 10.0
 Life = tuple[str, int, int]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Command:
     """A process to spawn for an instance.
 

@@ -6,7 +6,6 @@ has of the network is the tap descriptor handed to it.
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from wisp.drivers.instance.guest import CONFIDENTIAL_DESCRIPTOR, Images, confidential, configuration_line, image_of
@@ -17,6 +16,7 @@ from wisp.model.instance import Handle, InstanceSpec
 from wisp.ports.instance import Capabilities, Exit, Fingerprint
 from wisp.primitives.errors import MissingPrerequisite
 from wisp.primitives.time import Duration
+from wisp.primitives.values import frozen
 
 QEMU = "qemu-system-x86_64"
 INSTALL_QEMU = "sudo apt-get install -y --no-install-recommends qemu-system-x86"
@@ -26,7 +26,7 @@ OPEN_FILES = 256
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Hypervisor:
     """The QEMU of this machine.
 

@@ -1,7 +1,7 @@
 """The keeper's protocol: one method per request."""
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeVar
@@ -12,6 +12,7 @@ from wisp.drivers.keeper.channel import Channel, KeeperGone, Packet, open_socket
 from wisp.drivers.keeper.namespaces import Namespaces
 from wisp.drivers.keeper.process import KeeperIdentity, wait_for_end
 from wisp.primitives.errors import PermanentDriverError
+from wisp.primitives.values import frozen
 
 __all__ = ["ChildStatus", "KeeperClient", "KeeperGone", "SpawnOrder", "Spawned"]
 
@@ -59,7 +60,7 @@ class ChildStatus(msgspec.Struct, frozen=True, kw_only=True):
     log: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class SpawnOrder:
     """What to run, and with what.
 

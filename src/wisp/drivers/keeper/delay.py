@@ -10,7 +10,6 @@ import os
 import secrets
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +18,7 @@ import msgspec
 from wisp.drivers.keeper.channel import Channel, Packet
 from wisp.drivers.keeper.client import KeeperClient, SpawnOrder
 from wisp.primitives.errors import PermanentDriverError
+from wisp.primitives.values import frozen
 
 CHILD_ID = "delay"
 _CONTROL = "delay/control"
@@ -26,7 +26,7 @@ _BATCH = 200
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DelayLine:
     """One direction of a link.
 

@@ -5,11 +5,11 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from wisp.primitives.errors import PermanentDriverError
+from wisp.primitives.values import frozen
 
 _CLONE_NEWNS = 0x0002_0000
 _CLONE_NEWUSER = 0x1000_0000
@@ -20,7 +20,7 @@ _T = TypeVar("_T")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Namespaces:
     """Descriptors of a cloud's namespaces, owned by whoever has this.
 

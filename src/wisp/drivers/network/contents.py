@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from errno import ENOENT
 from ipaddress import IPv4Address
 
@@ -11,6 +11,7 @@ from wisp.drivers.network.alias import LinkAlias, TapAlias, read_alias
 from wisp.drivers.network.netlink import NetlinkError, NetlinkSocket, as_number, as_text, attributes, number
 from wisp.model.description import LinkShape
 from wisp.model.network import LinkEnd, Namespace, Network, Route, Tap, VirtualLink
+from wisp.primitives.values import frozen
 
 LOOPBACK = 1
 # Queues of a namespace are numbered as its interfaces; those for ICMP from here on.
@@ -20,7 +21,7 @@ _RP_FILTER = slice(28, 32)
 _NO_SHAPE = LinkShape(queue_packets=0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Interface:
     """A network interface.
 
@@ -48,7 +49,7 @@ class Interface:
     departures_queue: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Contents:
     """What one namespace has.
 
@@ -79,7 +80,7 @@ def read_contents(netlink: NetlinkSocket) -> Contents:
     return Contents(interfaces=interfaces, routes=_read_routes(netlink))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Counters:
     """What went through an interface since it was made.
 
