@@ -6,12 +6,15 @@ use crate::content::{Archive, CONTENT_ADDRESS, ImageHeader, MAGIC};
 use crate::hal;
 use alloc::string::ToString;
 use smoltcp::iface::{Config as InterfaceConfig, Interface, SocketSet};
-use smoltcp::phy::{Device, TxToken};
-use smoltcp::time::Instant;
+use smoltcp::phy::{ChecksumCapabilities, Device, TxToken};
+use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{
-    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, HardwareAddress, IpCidr,
-    Ipv4Address,
+    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, HardwareAddress,
+    Icmpv6Packet, Icmpv6Repr, IpCidr, IpProtocol, Ipv4Address, Ipv6Address, Ipv6Cidr, Ipv6Packet, Ipv6Repr, NdiscRepr,
 };
+
+/// The interface forgets a hardware address after a minute; then the first answer to a stranger would be lost.
+const ANNOUNCE_EVERY: Duration = Duration::from_secs(50);
 
 /// Makes a role from its configuration and content.
 pub type Make<A> = fn(&Config, Archive<'static>, &mut SocketSet<'static>) -> Result<A, ConfigError>;
@@ -41,14 +44,18 @@ fn start<A: App>(header: &'static ImageHeader, make: Make<A>) -> Result<core::co
     let mut sockets = SocketSet::new(alloc::vec![]);
     let mut app = make(&config, archive, &mut sockets)?;
     hal::seal();
-    announce(&addressing, mac, &mut device);
+    let mut announce_at = Instant::ZERO;
     loop {
         let now = hal::now();
+        if now >= announce_at {
+            announce(&addressing, mac, &mut device);
+            announce_at = now + ANNOUNCE_EVERY;
+        }
         interface.poll(now, &mut device, &mut sockets);
         if app.poll(&mut sockets, now) {
             continue;
         }
-        let wake = [interface.poll_at(now, &sockets), app.poll_at(now)].into_iter().flatten().min();
+        let wake = [interface.poll_at(now, &sockets), app.poll_at(now), Some(announce_at)].into_iter().flatten().min();
         hal::wait(&mut device, wake);
     }
 }
@@ -74,9 +81,9 @@ fn interface(addressing: &Addressing, mac: EthernetAddress, device: &mut hal::Ne
     config.random_seed = hal::random_seed();
     let mut interface = Interface::new(config, device, hal::now());
     interface.update_ip_addrs(|list| {
-        let ipv6 = addressing.ipv6.map(IpCidr::Ipv6);
-        for address in [Some(IpCidr::Ipv4(addressing.ipv4)), ipv6].into_iter().flatten() {
-            let _ = list.push(address);
+        let ipv6 = addressing.ipv6.into_iter().flat_map(|own| [own, link_local(mac)]).map(IpCidr::Ipv6);
+        for address in ipv6.chain([IpCidr::Ipv4(addressing.ipv4)]) {
+            list.push(address).expect("three addresses fit");
         }
     });
     if let Some(gateway) = addressing.gateway {
@@ -88,24 +95,61 @@ fn interface(addressing: &Addressing, mac: EthernetAddress, device: &mut hal::Ne
     interface
 }
 
-/// Asks for the gateway's hardware address. The gateway learns ours from the question, and so sends at once what it
-/// has kept waiting for us.
+/// The address that every interface has on its own link (RFC 4291, 2.5.6); routers ask from theirs who we are.
+fn link_local(EthernetAddress([a, b, c, d, e, f]): EthernetAddress) -> Ipv6Cidr {
+    let pair = |high, low| u16::from_be_bytes([high, low]);
+    Ipv6Cidr::new(Ipv6Address::new(0xfe80, 0, 0, 0, pair(a ^ 2, b), pair(c, 0xff), pair(0xfe, d), pair(e, f)), 64)
+}
+
+/// Asks for the gateway's hardware address in both families. The gateway learns ours from the question, and so sends at
+/// once what it has kept waiting for us; and we answer the first packet of a client beyond it.
 fn announce(addressing: &Addressing, mac: EthernetAddress, device: &mut hal::NetDevice) {
-    let ours: Ipv4Address = addressing.ipv4.address();
+    ask_ipv4(addressing.ipv4.address(), addressing.gateway, mac, device);
+    if let (Some(own), Some(gateway)) = (addressing.ipv6, addressing.gateway_ipv6) {
+        ask_ipv6(own.address(), gateway, mac, device);
+    }
+}
+
+fn ask_ipv4(own: Ipv4Address, gateway: Option<Ipv4Address>, mac: EthernetAddress, device: &mut hal::NetDevice) {
     let question = ArpRepr::EthernetIpv4 {
         operation: ArpOperation::Request,
         source_hardware_addr: mac,
-        source_protocol_addr: ours,
+        source_protocol_addr: own,
         target_hardware_addr: EthernetAddress([0; 6]),
-        target_protocol_addr: addressing.gateway.unwrap_or(ours),
+        target_protocol_addr: gateway.unwrap_or(own),
     };
     let ethernet = EthernetRepr { src_addr: mac, dst_addr: EthernetAddress::BROADCAST, ethertype: EthernetProtocol::Arp };
-    let length = EthernetFrame::<&[u8]>::header_len() + question.buffer_len();
+    send(&ethernet, question.buffer_len(), device, |bytes| question.emit(&mut ArpPacket::new_unchecked(bytes)));
+}
+
+fn ask_ipv6(own: Ipv6Address, gateway: Ipv6Address, mac: EthernetAddress, device: &mut hal::NetDevice) {
+    let question = Icmpv6Repr::Ndisc(NdiscRepr::NeighborSolicit { target_addr: gateway, lladdr: Some(mac.into()) });
+    // The solicited-node multicast address of the gateway (RFC 4291, 2.7.1).
+    let [.., b, c, d] = gateway.octets();
+    let everybody_alike = Ipv6Address::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(b), u16::from_be_bytes([c, d]));
+    let ip = Ipv6Repr {
+        src_addr: own,
+        dst_addr: everybody_alike,
+        next_header: IpProtocol::Icmpv6,
+        payload_len: question.buffer_len(),
+        hop_limit: 255,
+    };
+    let dst_addr = EthernetAddress([0x33, 0x33, 0xff, b, c, d]);
+    let ethernet = EthernetRepr { src_addr: mac, dst_addr, ethertype: EthernetProtocol::Ipv6 };
+    send(&ethernet, ip.buffer_len() + question.buffer_len(), device, |bytes| {
+        let mut packet = Ipv6Packet::new_unchecked(bytes);
+        ip.emit(&mut packet);
+        let checksums = ChecksumCapabilities::default();
+        question.emit(&own, &everybody_alike, &mut Icmpv6Packet::new_unchecked(packet.payload_mut()), &checksums);
+    });
+}
+
+fn send(ethernet: &EthernetRepr, payload_bytes: usize, device: &mut hal::NetDevice, fill: impl FnOnce(&mut [u8])) {
     if let Some(token) = device.transmit(Instant::ZERO) {
-        token.consume(length, |bytes| {
+        token.consume(EthernetFrame::<&[u8]>::header_len() + payload_bytes, |bytes| {
             let mut frame = EthernetFrame::new_unchecked(bytes);
             ethernet.emit(&mut frame);
-            question.emit(&mut ArpPacket::new_unchecked(frame.payload_mut()));
+            fill(frame.payload_mut());
         });
     }
 }

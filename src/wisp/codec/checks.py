@@ -65,7 +65,7 @@ def _check_template(mention: Mention, in_command: bool, reader: Reader) -> None:
     if placeholder.is_unclosed(mention.text):
         reader.complain(mention.path, "has '${' without '}'", "write $ alone for a dollar", line=mention.line)
     for word, name in placeholder.names(mention.text):
-        if word in ("address", "host"):
+        if word in ("address", "address6", "host"):
             known = reader.names["instances"] | reader.names.get("devices", set())
             _check_known(mention, name, known, "instance or device", reader)
         elif word == "secret" and not in_command:

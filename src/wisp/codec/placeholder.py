@@ -9,10 +9,11 @@ from collections.abc import Callable
 
 _PLACEHOLDER = re.compile(r"\$\{([^}]*)\}")
 _UNCLOSED = re.compile(r"\$\{[^}]*$")
-NAMED = ("address", "host", "secret")
+NAMED = ("address", "address6", "host", "secret")
 BARE = ("here", "python")
 MEANINGS = {
-    "${address.NAME}": "address of an instance or device",
+    "${address.NAME}": "IPv4 address of an instance or device",
+    "${address6.NAME}": "IPv6 address of an instance or device",
     "${host.NAME}": "host that an instance runs on, or that a device attaches to",
     "${secret.NAME}": "value of a secret, read when the instance starts; not in commands",
     "${here}": "folder of the description, absolute",

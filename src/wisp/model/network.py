@@ -1,10 +1,25 @@
 """Namespaces, links, taps and routes: the same values whether planned or observed.
 
-A plan and an observation can so be compared by set difference. Addresses are text in the usual notation.
+A plan and an observation can so be compared by set difference. Addresses are text in the usual notation, and IPv4
+ones; beside each stands the IPv6 address that :func:`ipv6_of` gives, and beside each route the one between those.
 """
+
+from ipaddress import IPv4Address, IPv6Address
 
 from wisp.model.description import LinkShape
 from wisp.primitives.values import frozen
+
+# A unique local prefix (RFC 4193). Its number is not drawn by lot, "Wisp" in ASCII: the networks of clouds never meet.
+IPV6_PREFIX = IPv6Address("fd57:6973:70::")
+
+
+def ipv6_of(address: str) -> str:
+    """Give the IPv6 address that goes with an IPv4 address: the same 32 bits, behind a prefix of 96.
+
+    >>> ipv6_of("10.0.16.2")
+    'fd57:6973:70::a00:1002'
+    """
+    return str(IPv6Address(int(IPV6_PREFIX) + int(IPv4Address(address))))
 
 
 @frozen

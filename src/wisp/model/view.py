@@ -11,6 +11,7 @@ class InstanceRow:
     Attributes:
         kind: What runs it; ``door/tcp`` or ``door/udp`` for doors.
         address: Inside the cloud; of a door, where it listens on this machine.
+        address6: Its IPv6 address inside the cloud; ``None`` for a door.
         state: ``starting``, ``ready``, ``unhealthy``, ``exited`` or ``planned``.
         start_ms: From spawn to the first good health check [ms].
         memory_bytes: Proportional set size of its process [byte]; ``None`` where it does not run.
@@ -24,6 +25,7 @@ class InstanceRow:
     site: str
     host: str
     address: str | None
+    address6: str | None
     state: str
     start_ms: float | None
     memory_bytes: int | None

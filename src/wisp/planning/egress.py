@@ -51,7 +51,7 @@ class Egress:
             yield VirtualLink(
                 name=f"egress/{host}",
                 a=LinkEnd(namespace=f"host/{host}", interface=_OUT, address=f"{self._gateways[host]}/32"),
-                b=LinkEnd(namespace=EGRESS, interface=interface("link", host)),
+                b=LinkEnd(namespace=EGRESS, interface=interface("link", host), address=f"{ADDRESS}/32"),
             )
 
     def routes(self) -> Iterator[Route]:

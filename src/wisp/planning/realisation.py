@@ -15,7 +15,7 @@ from wisp.model.description import (
     LinkShape,
 )
 from wisp.model.instance import Door, ImageRef, InstanceSpec
-from wisp.model.network import LinkEnd, Namespace, Network, Route, Tap, VirtualLink
+from wisp.model.network import LinkEnd, Namespace, Network, Route, Tap, VirtualLink, ipv6_of
 from wisp.model.plan import Assignments
 from wisp.planning import addressing
 from wisp.planning.door import DOOR_DESCRIPTOR, external_door, published_door
@@ -79,9 +79,10 @@ class Realisation:
             yield self._host_link(link)
         for device in self._devices:
             point = self._access[device.access_point]
-            yield self._leaf(_device(device.name), point.host, point.up, point.down)
+            yield self._leaf(_device(device.name), self._address(device.name), point.host, point.up, point.down)
         for process in self._processes():
-            yield self._leaf(_process(process.name), self._given.hosts[process.name])
+            host = self._given.hosts[process.name]
+            yield self._leaf(_process(process.name), self._address(process.name), host)
         yield from self._egress.links()
 
     def _host_link(self, link: Link) -> VirtualLink:
@@ -96,12 +97,12 @@ class Realisation:
         )
 
     def _leaf(
-        self, namespace: str, host: str, up: LinkShape | None = None, down: LinkShape | None = None
+        self, namespace: str, address: str, host: str, up: LinkShape | None = None, down: LinkShape | None = None
     ) -> VirtualLink:
         """Give the link that joins a device or process to its host."""
         return VirtualLink(
             name=namespace,
-            a=LinkEnd(namespace=namespace, interface=INNER),
+            a=LinkEnd(namespace=namespace, interface=INNER, address=f"{address}/32"),
             b=LinkEnd(namespace=_host(host), interface=_leaf_interface(namespace), address=f"{self._gateway(host)}/32"),
             a_to_b=up or LinkShape(),
             b_to_a=down or LinkShape(),
@@ -236,7 +237,7 @@ class Realisation:
     def _talked_to(self, texts: Iterable[str]) -> tuple[str, ...]:
         """Give the instances that the texts name, or all of them when they name none."""
         everyone = {instance.name for instance in self._desired.instances}
-        named = {name for text in texts for word, name in placeholder.names(text) if word in ("address", "host")}
+        named = {name for text in texts for word, name in placeholder.names(text) if word != "secret"}
         return tuple(sorted(named & everyone or everyone))
 
     def _config(self, config: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
@@ -252,6 +253,8 @@ class Realisation:
     def _value(self, word: str, name: str) -> str | None:
         if word == "address":
             return self._address(name)
+        if word == "address6":
+            return ipv6_of(self._address(name))
         if word == "host":
             return self._given.hosts.get(name) or self._host_of(name)
         return None

@@ -1,10 +1,9 @@
 """What the kernel has: read from each namespace, then put together to the network that it is."""
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from errno import ENOENT
-from ipaddress import IPv4Address
 
 from wisp.drivers.network import message as m
 from wisp.drivers.network.alias import LinkAlias, TapAlias, read_alias
@@ -62,13 +61,13 @@ class Contents:
     routes: tuple[m.KernelRoute, ...]
 
 
-def read_contents(netlink: NetlinkSocket) -> Contents:
-    """Read one namespace; the rules are left out.
+def read_contents(netlink: NetlinkSocket, families: Sequence[m.Family]) -> Contents:
+    """Read one namespace; the rules are left out. What is not there in every family is not there.
 
     Raises:
         NetlinkError: The kernel refused.
     """
-    addresses = _read_addresses(netlink)
+    addresses = _read_addresses(netlink, families)
     limits = _read_limits(netlink)
     interfaces = {}
     for body in netlink.dump(m.GET_LINK, m.LINK_HEADER.pack(0, 0, 0, 0, 0) + number(m.IFLA_EXT_MASK, m.SKIP_STATS)):
@@ -77,7 +76,7 @@ def read_contents(netlink: NetlinkSocket) -> Contents:
         interfaces[one.index] = replace(
             one, address=addresses.get(one.index), rate_bps=rate_bps, queue_packets=queue_packets
         )
-    return Contents(interfaces=interfaces, routes=_read_routes(netlink))
+    return Contents(interfaces=interfaces, routes=_read_routes(netlink, families))
 
 
 @frozen
@@ -135,42 +134,61 @@ def _interface(body: bytes) -> Interface:
     )
 
 
-def _read_addresses(netlink: NetlinkSocket) -> dict[int, str]:
+def _read_addresses(netlink: NetlinkSocket, families: Sequence[m.Family]) -> dict[int, str]:
+    """Give the first address by interface index."""
+    first, *others = ([*_addresses(netlink, family)] for family in families)
+    everywhere = set(first).intersection(*others)
     addresses: dict[int, str] = {}
-    for body in netlink.dump(m.GET_ADDRESS, m.ADDRESS_HEADER.pack(2, 0, 0, 0, 0)):
-        _, prefix_length, _, scope, index = m.ADDRESS_HEADER.unpack_from(body)
-        if scope != _HOST_SCOPE:
-            local = attributes(body, m.ADDRESS_HEADER.size)[m.IFA_LOCAL]
-            addresses.setdefault(index, f"{IPv4Address(local)}/{prefix_length}")
+    for index, address in first:
+        if (index, address) in everywhere:
+            addresses.setdefault(index, address)
     return addresses
 
 
-def _read_routes(netlink: NetlinkSocket) -> tuple[m.KernelRoute, ...]:
-    header = m.ROUTE_HEADER.pack(2, 0, 0, 0, m.MAIN_TABLE, 0, 0, 0, 0)
+def _addresses(netlink: NetlinkSocket, family: m.Family) -> Iterator[tuple[int, str]]:
+    for body in netlink.dump(m.GET_ADDRESS, m.ADDRESS_HEADER.pack(family.number, 0, 0, 0, 0)):
+        _, prefix_length, _, scope, index = m.ADDRESS_HEADER.unpack_from(body)
+        found = attributes(body, m.ADDRESS_HEADER.size)
+        local = family.ipv4_of(found.get(m.IFA_LOCAL) or found[m.IFA_ADDRESS])
+        if scope != _HOST_SCOPE and local is not None:
+            yield index, f"{local}/{prefix_length - family.prefix_bits}"
+
+
+def _read_routes(netlink: NetlinkSocket, families: Sequence[m.Family]) -> tuple[m.KernelRoute, ...]:
+    first, *others = ([*_family_routes(netlink, family)] for family in families)
+    everywhere = set(first).intersection(*others)
+    return tuple(route for route in first if route in everywhere)
+
+
+def _family_routes(netlink: NetlinkSocket, family: m.Family) -> Iterator[m.KernelRoute]:
+    """Give those of our routes that are in a family's main table."""
+    header = m.ROUTE_HEADER.pack(family.number, 0, 0, 0, m.MAIN_TABLE, 0, 0, 0, 0)
     try:
-        bodies = netlink.dump(m.GET_ROUTE, header)
+        for body in netlink.dump(m.GET_ROUTE, header):
+            route = _route(body, family)
+            if route.protocol in (m.ROUTE_OF_PLAN, m.ROUTE_TO_GUEST):
+                yield route
     except NetlinkError as error:
         if error.errno != ENOENT:  # a namespace that never had a route has no table for them
             raise
-        return ()
-    routes = (_route(body) for body in bodies)
-    return tuple(route for route in routes if route.protocol in (m.ROUTE_OF_PLAN, m.ROUTE_TO_GUEST))
 
 
-def _route(body: bytes) -> m.KernelRoute:
+def _route(body: bytes, family: m.Family) -> m.KernelRoute:
     _, prefix_length, _, _, _, protocol, _, _, _ = m.ROUTE_HEADER.unpack_from(body)
     found = attributes(body, m.ROUTE_HEADER.size)
+    destination = _address(found.get(m.RTA_DST), family)
     return m.KernelRoute(
-        destination=f"{IPv4Address(found[m.RTA_DST])}/{prefix_length}" if m.RTA_DST in found else "default",
+        destination=f"{destination}/{prefix_length - family.prefix_bits}" if destination else "default",
         index=as_number(found.get(m.RTA_OIF, b"")),
-        via=_address(found.get(m.RTA_GATEWAY)),
-        source=_address(found.get(m.RTA_PREFSRC)),
+        via=_address(found.get(m.RTA_GATEWAY), family),
+        source=_address(found.get(m.RTA_PREFSRC), family),
         protocol=protocol,
     )
 
 
-def _address(packed: bytes | None) -> str | None:
-    return None if packed is None else str(IPv4Address(packed))
+def _address(packed: bytes | None, family: m.Family) -> str | None:
+    address = None if packed is None else family.ipv4_of(packed)
+    return None if address is None else str(address)
 
 
 def _read_limits(netlink: NetlinkSocket) -> dict[int, tuple[int | None, int | None]]:

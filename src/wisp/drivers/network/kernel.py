@@ -17,7 +17,7 @@ from wisp.drivers.network import place as p
 from wisp.drivers.network.alias import link_alias, tap_alias
 from wisp.drivers.network.contents import LOOPBACK, Contents, Counters, read_contents, read_counters
 from wisp.drivers.network.netlink import Message
-from wisp.drivers.network.xtables import Passage, read_rules, write_rules
+from wisp.drivers.network.xtables import IPV4_TABLE, IPV6_TABLE, Passage, Table
 from wisp.model.description import LinkShape
 from wisp.model.network import Namespace, Route, Tap, VirtualLink
 from wisp.primitives.errors import MissingPrerequisite
@@ -64,6 +64,8 @@ class Kernel:
     def __init__(self) -> None:
         self._home = p.home()
         self._rooms: dict[str, _Room] = {}
+        self._families = (m.IPV4, m.IPV6) if p.has_ipv6() else (m.IPV4,)
+        self._tables = (IPV4_TABLE, IPV6_TABLE)[: len(self._families)]
 
     def close(self) -> None:
         """Let go of everything."""
@@ -120,7 +122,7 @@ class Kernel:
             what = f"setting up namespace {namespace.name}"
             batches[namespace.name].append(m.set_up(LOOPBACK, "", what))
             if namespace.address:
-                batches[namespace.name].append(m.add_address(LOOPBACK, namespace.address, what))
+                batches[namespace.name] += self._add_address(LOOPBACK, namespace.address, what)
         self._send(batches)
         return {namespace.name: self.netns(namespace.name) for namespace in namespaces}
 
@@ -136,7 +138,7 @@ class Kernel:
                 index = self.index(end.namespace, end.interface)
                 batches[end.namespace].append(m.set_up(index, alias, what))
                 if end.address:
-                    batches[end.namespace].append(m.add_address(index, end.address, what))
+                    batches[end.namespace] += self._add_address(index, end.address, what)
             self._limit(batches, link)
         self._send(batches)
 
@@ -160,8 +162,9 @@ class Kernel:
         for name, queues in rules.items():
             room = self._rooms[name]
             if room.rules != queues:
-                with self.socket_in(name, _any_socket) as inside:
-                    write_rules(inside, queues)
+                for table in self._tables:
+                    with self.socket_in(name, table.open_socket) as inside:
+                        table.write(inside, queues)
                 room.rules = dict(queues)
 
     def remove_interfaces(self, interfaces: Iterable[tuple[str, str]]) -> None:
@@ -206,7 +209,7 @@ class Kernel:
         batches: _Batches = defaultdict(list)
         for route in routes:
             what = f"adding the route to {route.destination} in {route.namespace}"
-            batches[route.namespace].append(m.add_route(self._route(route), what))
+            batches[route.namespace] += self._add_route(self._route(route), what)
         self._send(batches)
 
     def remove_routes(self, routes: Iterable[Route]) -> None:
@@ -214,11 +217,12 @@ class Kernel:
         batches: _Batches = defaultdict(list)
         for route in routes:
             what = f"removing the route to {route.destination} in {route.namespace}"
-            batches[route.namespace].append(m.delete_route(self._route(route), what))
+            # One that somebody else has taken away in part is gone in that part.
+            batches[route.namespace] += [m.delete_route(each, self._route(route), what) for each in self._families]
         self._send(batches)
 
     def _look(self, name: str, room: _Room) -> Contents:
-        contents = read_contents(room.place.netlink)
+        contents = read_contents(room.place.netlink, self._families)
         interfaces = contents.interfaces
         room.indexes = {each.name: index for index, each in interfaces.items()}
         room.limited = {index for index, each in interfaces.items() if each.rate_bps is not None}
@@ -239,11 +243,15 @@ class Kernel:
         """Read the rules, except where we know that we made none: to ask would make the table."""
         if room.rules == {}:
             return {}
-        with self.socket_in(name, _any_socket) as inside:
-            try:
-                return read_rules(inside)
-            except MissingPrerequisite:
-                return {}
+        try:
+            first, *others = [self._read_table(name, table) for table in self._tables]
+        except MissingPrerequisite:
+            return {}
+        return {each: number for each, number in first.items() if all(number == other.get(each) for other in others)}
+
+    def _read_table(self, name: str, table: Table) -> dict[Passage, int]:
+        with self.socket_in(name, table.open_socket) as inside:
+            return table.read(inside)
 
     def _veth(self, link: VirtualLink) -> Message:
         first, second = self._rooms[link.a.namespace], self._rooms[link.b.namespace]
@@ -276,10 +284,16 @@ class Kernel:
             gateway = tap.gateway.partition("/")[0]
             route = m.KernelRoute(f"{tap.address}/32", index, None, gateway, m.ROUTE_TO_GUEST)
             messages.append(m.set_up(index, tap_alias(tap.name), what, to_guest=True))
-            messages.append(m.ask_often(index, what))
-            messages.append(m.add_address(index, tap.gateway, what))
-            messages.append(m.add_route(route, what))
+            messages += [m.ask_often(family, index, what) for family in self._families]
+            messages += self._add_address(index, tap.gateway, what)
+            messages += self._add_route(route, what)
         return messages
+
+    def _add_address(self, index: int, address: str, what: str) -> list[Message]:
+        return [m.add_address(family, index, address, what) for family in self._families]
+
+    def _add_route(self, route: m.KernelRoute, what: str) -> list[Message]:
+        return [m.add_route(family, route, what) for family in self._families]
 
     def _route(self, route: Route) -> m.KernelRoute:
         index = self.index(route.namespace, route.interface)
@@ -288,7 +302,3 @@ class Kernel:
     def _send(self, batches: Mapping[str, list[Message]]) -> None:
         for name, messages in batches.items():
             self._rooms[name].place.netlink.request(messages)
-
-
-def _any_socket() -> socket.socket:
-    return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

@@ -6,8 +6,10 @@ Numbers are those of ``linux/rtnetlink.h``, ``if_link.h``, ``if_addr.h`` and ``p
 import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from typing import NamedTuple
 
 from wisp.drivers.network.netlink import CREATE, EXCLUSIVE, REPLACE, Message, attribute, nested, number, text
+from wisp.model.network import IPV6_PREFIX
 
 NEW_LINK, DELETE_LINK, GET_LINK, SET_LINK = 16, 17, 18, 19
 NEW_ADDRESS, GET_ADDRESS = 20, 22
@@ -43,6 +45,42 @@ _ETHERNET = 1
 _FRAME_BYTES = 1514
 _BURST_SECONDS = 0.002
 _QUESTION_AGAIN_MS, _QUESTIONS = 50, 20
+_WITHOUT_DAD = 0x02
+
+
+class Family(NamedTuple):
+    """One of the two families of addresses. Everything is named by IPv4 addresses, and is in both.
+
+    Attributes:
+        number: The kernel's for it.
+        prefix: What stands before the bytes of the IPv4 address.
+        neighbours: Name of the table of hardware addresses.
+        address_flags: What its addresses are made with.
+    """
+
+    number: int
+    prefix: bytes
+    neighbours: str
+    address_flags: int = 0
+
+    def packed(self, address: IPv4Address) -> bytes:
+        """Give the bytes of the address that goes with an IPv4 one."""
+        return self.prefix + address.packed
+
+    def ipv4_of(self, packed: bytes) -> IPv4Address | None:
+        """Give the IPv4 address that goes with one of this family; ``None`` for one that is none of ours."""
+        length = len(self.prefix)
+        return IPv4Address(packed[length:]) if packed[:length] == self.prefix else None
+
+    @property
+    def prefix_bits(self) -> int:
+        """By how much a prefix is longer than that of IPv4."""
+        return 8 * len(self.prefix)
+
+
+IPV4 = Family(2, b"", "arp_cache")
+# Nobody else gives addresses out, so there is no duplicate to wait a second for.
+IPV6 = Family(10, IPV6_PREFIX.packed[:12], "ndisc_cache", _WITHOUT_DAD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +126,7 @@ def set_up(index: int, alias: str, what: str, *, to_guest: bool = False) -> Mess
     return Message(SET_LINK, 0, body + nested(IFLA_AF_SPEC, nested(2, conf)), what)
 
 
-def ask_often(index: int, what: str) -> Message:
+def ask_often(family: Family, index: int, what: str) -> Message:
     """Have an interface ask for a guest's hardware address often, as one that boots misses the first question.
 
     Answers for others are given at once: by default they come up to 0.8 s late.
@@ -100,7 +138,8 @@ def ask_often(index: int, what: str) -> Message:
         number(NDTPA_MCAST_PROBES, _QUESTIONS),
         attribute(NDTPA_PROXY_DELAY, bytes(8)),
     )
-    return Message(SET_NEIGHBOUR_TABLE, 0, struct.pack("=Bxxx", 2) + text(NDTA_NAME, "arp_cache") + parameters, what)
+    table = struct.pack("=Bxxx", family.number) + text(NDTA_NAME, family.neighbours)
+    return Message(SET_NEIGHBOUR_TABLE, 0, table + parameters, what)
 
 
 def set_alias(index: int, alias: str, what: str) -> Message:
@@ -115,11 +154,12 @@ def delete_links(indexes: list[int], what: str) -> list[Message]:
     return [*marks, Message(DELETE_LINK, 0, LINK_HEADER.pack(0, 0, 0, 0, 0) + group, what)]
 
 
-def add_address(index: int, address: str, what: str) -> Message:
+def add_address(family: Family, index: int, address: str, what: str) -> Message:
     """Give an interface an address with prefix length; having it already is fine."""
     interface = IPv4Interface(address)
-    header = ADDRESS_HEADER.pack(2, interface.network.prefixlen, 0, 0, index)
-    packed = interface.ip.packed
+    length = interface.network.prefixlen + family.prefix_bits
+    header = ADDRESS_HEADER.pack(family.number, length, family.address_flags, 0, index)
+    packed = family.packed(interface.ip)
     body = header + attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed)
     return Message(NEW_ADDRESS, CREATE | REPLACE, body, what)
 
@@ -143,28 +183,29 @@ class KernelRoute:
     protocol: int = ROUTE_OF_PLAN
 
 
-def add_route(route: KernelRoute, what: str) -> Message:
+def add_route(family: Family, route: KernelRoute, what: str) -> Message:
     """Add a route, or replace the one to the same destination."""
     scope = _SCOPE_LINK if route.via is None else _SCOPE_UNIVERSE
     flags = 0 if route.via is None else _ON_LINK
-    return Message(NEW_ROUTE, CREATE | REPLACE, _route(route, scope, flags), what)
+    return Message(NEW_ROUTE, CREATE | REPLACE, _route(family, route, scope, flags), what)
 
 
-def delete_route(route: KernelRoute, what: str) -> Message:
+def delete_route(family: Family, route: KernelRoute, what: str) -> Message:
     """Take a route away."""
-    return Message(DELETE_ROUTE, 0, _route(route, _SCOPE_ANY, 0), what)
+    return Message(DELETE_ROUTE, 0, _route(family, route, _SCOPE_ANY, 0), what)
 
 
-def _route(route: KernelRoute, scope: int, flags: int) -> bytes:
-    network = IPv4Network("0.0.0.0/0" if route.destination == "default" else route.destination)
-    header = ROUTE_HEADER.pack(2, network.prefixlen, 0, 0, MAIN_TABLE, route.protocol, scope, _UNICAST, flags)
+def _route(family: Family, route: KernelRoute, scope: int, flags: int) -> bytes:
+    to = None if route.destination == "default" else IPv4Network(route.destination)
+    length = 0 if to is None else to.prefixlen + family.prefix_bits
+    header = ROUTE_HEADER.pack(family.number, length, 0, 0, MAIN_TABLE, route.protocol, scope, _UNICAST, flags)
     body = header + number(RTA_OIF, route.index)
-    if network.prefixlen:
-        body += attribute(RTA_DST, network.network_address.packed)
+    if to is not None:
+        body += attribute(RTA_DST, family.packed(to.network_address))
     if route.via:
-        body += attribute(RTA_GATEWAY, IPv4Address(route.via).packed)
+        body += attribute(RTA_GATEWAY, family.packed(IPv4Address(route.via)))
     if route.source:
-        body += attribute(RTA_PREFSRC, IPv4Address(route.source).packed)
+        body += attribute(RTA_PREFSRC, family.packed(IPv4Address(route.source)))
     return body
 
 

@@ -31,8 +31,11 @@ _COMMON = {
     "ipv4/conf/all/arp_ignore": "0",  # addresses live on the loopback interface
     "ipv4/conf/all/arp_announce": "2",  # guests drop questions from outside of their subnet
     "ipv4/ping_group_range": "0 0",  # in a cloud everybody's group is 0
-    "ipv6/conf/default/disable_ipv6": "1",  # no frames that nobody asked for
+    "ipv6/conf/default/accept_dad": "0",  # addresses hold at once
+    "ipv6/conf/default/accept_ra": "0",  # and come from nobody but us
 }
+_STAYS = {"ipv4/ip_forward": "0"}
+_FORWARDS = {"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1"}
 _STRICT = {
     "ipv4/conf/all/rp_filter": "1",
     "ipv4/conf/lo/rp_filter": "1",
@@ -64,6 +67,11 @@ class Place:
         """Let go of it; it lives on while anybody else holds it."""
         self.netlink.close()
         os.close(self.netns)
+
+
+def has_ipv6() -> bool:
+    """Tell whether the kernel speaks IPv6 at all."""
+    return Path("/proc/net/if_inet6").exists()
 
 
 def home() -> int:
@@ -165,7 +173,7 @@ def _open_tun() -> int:
 
 def _configure(*, forwards: bool, strict: bool) -> None:
     """Write the settings of the namespace that the calling thread is in: /proc/sys/net follows the thread."""
-    for name, value in (_COMMON | {"ipv4/ip_forward": str(int(forwards))} | (_STRICT if strict else {})).items():
+    for name, value in (_COMMON | (_FORWARDS if forwards else _STAYS) | (_STRICT if strict else {})).items():
         try:
             _write(_SETTINGS / name, value)
         except FileNotFoundError:

@@ -3,18 +3,19 @@
 Leaves a rule behind in the namespace it runs in, which is to be thrown away. Says what is missing and exits with 1.
 """
 
-import socket
 import sys
 
-from wisp.drivers.network.xtables import Passage, write_rules
+from wisp.drivers.network.place import has_ipv6
+from wisp.drivers.network.xtables import IPV4_TABLE, IPV6_TABLE, Passage
 from wisp.primitives.errors import WispError
 
 
 def main() -> None:
     """Write one rule of each sort."""
     try:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as inside:
-            write_rules(inside, {Passage("lo", leaving=False): 1, Passage("lo", leaving=True): 2})
+        for table in (IPV4_TABLE, IPV6_TABLE)[: 1 + has_ipv6()]:
+            with table.open_socket() as inside:
+                table.write(inside, {Passage("lo", leaving=False): 1, Passage("lo", leaving=True): 2})
     except (OSError, WispError) as error:
         print(error)
         sys.exit(1)

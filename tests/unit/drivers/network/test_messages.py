@@ -3,14 +3,14 @@
 import base64
 import struct
 import zlib
+from ipaddress import IPv4Address
 
 import pytest
 
 from wisp.drivers.network import message as m
-from wisp.drivers.network import xtables
 from wisp.drivers.network.contents import kept_rate_bps
 from wisp.drivers.network.netlink import Message, as_text, attribute, attributes, encode, nested, number, text
-from wisp.drivers.network.xtables import Passage
+from wisp.drivers.network.xtables import IPV4_TABLE, IPV6_TABLE, Passage
 
 # Recorded with strace from iproute2 6.1; interface index 3.
 IP_ROUTE_REPLACE = bytes.fromhex(  # 10.0.32.0/20 via 172.16.0.1 dev eth0 onlink src 10.0.16.1 proto 87
@@ -40,13 +40,25 @@ def datagram(message: Message, recorded: bytes) -> bytes:
 
 def test_a_route():
     route = m.KernelRoute("10.0.32.0/20", 3, "172.16.0.1", "10.0.16.1")
-    sent = datagram(m.add_route(route, ""), IP_ROUTE_REPLACE)
+    sent = datagram(m.add_route(m.IPV4, route, ""), IP_ROUTE_REPLACE)
     assert sent[:28] == IP_ROUTE_REPLACE[:28]
     assert attributes(sent, 28) == attributes(IP_ROUTE_REPLACE, 28)
 
 
 def test_an_address():
-    assert datagram(m.add_address(3, "10.0.16.1/32", ""), IP_ADDRESS_REPLACE) == IP_ADDRESS_REPLACE
+    assert datagram(m.add_address(m.IPV4, 3, "10.0.16.1/32", ""), IP_ADDRESS_REPLACE) == IP_ADDRESS_REPLACE
+
+
+def test_ipv6_is_the_same_behind_a_prefix():
+    route = m.KernelRoute("10.0.32.0/20", 3, "172.16.0.1", "10.0.16.1")
+    prefix = bytes.fromhex("fd5769730070000000000000")
+    four = attributes(m.add_route(m.IPV4, route, "").body, m.ROUTE_HEADER.size)
+    six = m.add_route(m.IPV6, route, "").body
+    assert six[:2] == bytes([10, 96 + 20])
+    for each, content in attributes(six, m.ROUTE_HEADER.size).items():
+        assert content == (four[each] if each == m.RTA_OIF else prefix + four[each])
+    assert m.IPV6.ipv4_of(prefix + bytes([10, 0, 16, 1])) == IPv4Address("10.0.16.1")
+    assert m.IPV6.ipv4_of(bytes(12) + bytes([10, 0, 16, 1])) is None
 
 
 def test_a_queue():
@@ -56,10 +68,11 @@ def test_a_queue():
 
 def test_rules():
     queues = {Passage("eth0", leaving=False): 7, Passage("eth0", leaving=True): 32775}
-    assert xtables.table(queues, 6, 0) == IPTABLES_TABLE
+    assert IPV4_TABLE.packed(queues, 6, 0) == IPTABLES_TABLE
 
 
-def test_rules_are_read_as_they_were_written():
+@pytest.mark.parametrize("table", [IPV4_TABLE, IPV6_TABLE], ids=["ipv4", "ipv6"])
+def test_rules_are_read_as_they_were_written(table):
     entries = 96
     arriving, leaving = Passage("l-123456789012", leaving=False), Passage("l-123456789012", leaving=True)
     for queues in (
@@ -67,7 +80,7 @@ def test_rules_are_read_as_they_were_written():
         {Passage("eth0", leaving=True): 7},
         {arriving: 1, Passage("d-x", leaving=False): 2, leaving: 65535},
     ):
-        assert dict(xtables.queues_of(xtables.table(queues, 0, 0)[entries:])) == queues
+        assert dict(table.queues_of(table.packed(queues, 0, 0)[entries:])) == queues
 
 
 def test_only_the_last_of_a_batch_asks_to_be_acknowledged():

@@ -38,7 +38,7 @@ def test_a_kernel_without_the_table(monkeypatch, number):
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket,
         pytest.raises(MissingPrerequisite, match="NFQUEUE") as caught,
     ):
-        xtables.read_rules(any_socket)
+        xtables.IPV4_TABLE.read(any_socket)
     assert "modprobe" in caught.value.remedy
 
 
