@@ -14,8 +14,15 @@ from types import TracebackType
 
 from wisp.assembly.doors import held_names, opened, shut_unwanted
 from wisp.assembly.egress import end_egress, ensure_egress, find_program, wants_egress
+from wisp.assembly.images import image_store, with_built_images, with_digests
 from wisp.assembly.inside import capture_inside, forward_until_cancelled, run_inside
-from wisp.assembly.lifecycle import controller_child, end_everything, ensure_controller, ensure_keeper
+from wisp.assembly.lifecycle import (
+    controller_child,
+    end_everything,
+    ensure_controller,
+    ensure_keeper,
+    nothing_left_of_a_failure,
+)
 from wisp.assembly.planning import planning_rng
 from wisp.assembly.progress import ControllerState, follow
 from wisp.assembly.secrets import filled_vault, fingerprinted, keep
@@ -111,19 +118,25 @@ class Cloud:
         if any(instance.vdu.kind is Kind.MICROVM for instance in self._desired.instances):
             find_qemu(self._settings.search_path)
         nat = find_program(self._settings) if wants_egress(self._desired) else None
-        vault = await filled_vault(self._folder, self._desired.secrets)
-        desired, wanted = fingerprinted(self._desired, vault), doors(self._desired)
+        async with nothing_left_of_a_failure(self._folder):
+            await self._order(self._desired)
+        await self._settle(progress, timeout_s)
+        await self._open_the_way_out(nat)
+        return await self.ps()
+
+    async def _order(self, declared: DesiredState) -> None:
+        """Have the controller know what is wanted, once it is sure that it can be had."""
+        vault = await filled_vault(self._folder, declared.secrets)
+        wanted = doors(declared)
         with opened(wanted, await held_names(self._folder)) as sockets:
             async with await ensure_keeper(self._folder, self._settings) as keeper:
                 await ensure_controller(keeper, self._folder)
+                desired = with_built_images(fingerprinted(declared, vault), image_store(self._settings))
                 self._check_placement(desired)
                 await keeper.hold(sockets)
                 await keep(keeper, vault)
                 self._store_desired(desired)
                 await shut_unwanted(keeper, wanted)
-        await self._settle(progress, timeout_s)
-        await self._open_the_way_out(nat)
-        return await self.ps()
 
     async def _open_the_way_out(self, nat: str | None) -> None:
         async with await ensure_keeper(self._folder, self._settings) as keeper:
@@ -151,7 +164,7 @@ class Cloud:
             async with asyncio.timeout(timeout_s):
                 async for state in follow(self._folder.controller_socket, poke=True):
                     progress(_progress_of(state))
-                    _raise_if_hopeless(state)
+                    _raise_if_hopeless(state, revision)
                     if state.settled and state.revision >= revision:
                         return
         except TimeoutError:
@@ -185,7 +198,8 @@ class Cloud:
         """
         if self._desired is None:
             raise StateError(f"cloud {self.name}: `plan` needs its description")
-        desired = fingerprinted(self._desired, await filled_vault(self._folder, self._desired.secrets))
+        vault = await filled_vault(self._folder, self._desired.secrets)
+        desired = with_digests(fingerprinted(self._desired, vault), image_store(self._settings))
         if not self._folder.database.exists():
             plan = decide(desired, ObservedState())
             actions = reconcile(plan, ObservedState(), now=SystemClock().now())
@@ -406,12 +420,20 @@ def _progress_of(state: ControllerState) -> Progress:
     return Progress(phase=phase, done=state.ready, total=state.wanted, note=note)
 
 
-def _raise_if_hopeless(state: ControllerState) -> None:
+def _raise_if_hopeless(state: ControllerState, revision: int) -> None:
     """Raise what no waiting mends.
 
     Raises:
         StateError: The controller found no plan, or an instance can never start as it is described.
+        TransientDriverError: An instance failed again and again.
     """
+    if state.failing and state.revision >= revision:
+        lines = [f"{len(state.failing)} of {state.wanted} instances fail again and again:"]
+        lines += [f"  {each}" for each in state.failing]
+        lines.append(
+            "they are tried on, ever more rarely; `wisp logs NAME` has their words, `wisp up FILE` a mended file"
+        )
+        raise TransientDriverError("\n".join(lines))
     for event in state.events:
         if event.what in HOPELESS:
             raise StateError(event.message)

@@ -24,6 +24,9 @@ from wisp.model.instance import InstanceSpec, InstanceState, ObservedInstance
 from wisp.model.observation import ObservedState
 
 log = logging.getLogger("wisp.controller")
+# After so many in a row, two seconds of them at least, `wisp up` waits no longer.
+ENOUGH_FAILURES = 6
+FAILED = (InstanceState.EXITED, InstanceState.UNHEALTHY)
 
 
 def main() -> None:
@@ -70,12 +73,18 @@ async def found(store: SqliteStore, hands: Hands) -> list[ObservedInstance]:
 def state_of(core: ControllerCore) -> ControllerState:
     """Sum up where the controller is."""
     specs: tuple[InstanceSpec, ...] = core.plan.instances if core.plan else ()
+    digests = {spec.name: spec.digest for spec in specs}
     ready = sum(seen.state is InstanceState.READY for seen in core.instances.values())
     return ControllerState(
         revision=core.revision,
         settled=core.is_settled,
         ready=ready,
         wanted=len(specs),
+        failing=tuple(
+            f"{seen.name}: {seen.reason}"
+            for seen in core.instances.values()
+            if seen.failures >= ENOUGH_FAILURES and seen.state in FAILED and digests.get(seen.name) == seen.spec_digest
+        ),
         network_done=core.plan is not None and core.plan.network == core.observed.network,
     )
 

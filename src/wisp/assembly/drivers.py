@@ -3,10 +3,10 @@
 import sys
 from collections.abc import Mapping
 
+from wisp.assembly.images import image_store
 from wisp.assembly.secrets import kept_values
 from wisp.assembly.settings import CloudFolder, Settings
 from wisp.drivers.clock.system import monotonic_offset_ns
-from wisp.drivers.image.store import ImageStore
 from wisp.drivers.instance.kept import KeptChildren
 from wisp.drivers.instance.kvm import Accelerator, find_accelerator, tcg
 from wisp.drivers.instance.microvm import MicrovmDriver, find_qemu
@@ -53,7 +53,7 @@ async def make_hands(folder: CloudFolder, settings: Settings) -> Hands:
 
 async def instance_drivers(children: KeptChildren, settings: Settings) -> Mapping[Kind, InstanceDriver]:
     """Give one driver per kind."""
-    images = ImageStore(artifacts=settings.artifacts, directory=settings.images)
+    images = image_store(settings)
     accelerator = await machine_accelerator(settings)
     return {
         Kind.MICROVM: MicrovmDriver(children, images, accelerator, settings.search_path),

@@ -4,7 +4,8 @@ import asyncio
 import os
 import shutil
 import sys
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 from wisp.assembly.progress import LISTENER_DESCRIPTOR, listen
 from wisp.assembly.settings import CloudFolder, Settings
@@ -78,6 +79,20 @@ async def end_everything(folder: CloudFolder) -> None:
     # The kernel has let go of every process and namespace of the cloud; what is left are files.
     with suppress(FileNotFoundError):
         shutil.rmtree(folder.path)
+
+
+@asynccontextmanager
+async def nothing_left_of_a_failure(folder: CloudFolder) -> AsyncIterator[None]:
+    """When what is done inside fails, take away again what it began: the keeper, and the folder if there was none."""
+    was_there, was_alive = folder.path.exists(), living_keeper(folder.path) is not None
+    try:
+        yield
+    except BaseException:
+        if not was_alive and (identity := living_keeper(folder.path)):
+            await asyncio.shield(_end_keeper(folder, identity))
+        if not was_there:
+            shutil.rmtree(folder.path, ignore_errors=True)
+        raise
 
 
 async def _end_keeper(folder: CloudFolder, identity: KeeperIdentity) -> None:

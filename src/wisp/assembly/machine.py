@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 
 from wisp.assembly.cloud import Cloud
+from wisp.assembly.images import image_store
 from wisp.assembly.lifecycle import clouds
 from wisp.assembly.settings import Settings
-from wisp.drivers.image.store import ImageStore, Manifest
+from wisp.drivers.image.store import Manifest
 from wisp.model.view import Finding, Progress
 
 OnProgress = Callable[[Progress], None]
@@ -45,15 +46,15 @@ class Machine:
         self, role: str, *, target: str, content: Path | None, options: Mapping[str, str]
     ) -> Mapping[str, Any]:
         """Build a sealed image and give its manifest."""
-        return _plain(self._image_store().build(role, target=target, content=content, options=options))
+        return _plain(image_store(self._settings).build(role, target=target, content=content, options=options))
 
     def images(self) -> list[Mapping[str, Any]]:
         """Give the manifests of all built images."""
-        return [_plain(manifest) for manifest in self._image_store().manifests()]
+        return [_plain(manifest) for manifest in image_store(self._settings).manifests()]
 
     def inspect_image(self, digest: str) -> Mapping[str, Any]:
         """Check an image against its manifest and give that, with the path of its file."""
-        path, manifest = self._image_store().verify(digest)
+        path, manifest = image_store(self._settings).verify(digest)
         return {**_plain(manifest), "path": str(path)}
 
     def benches(self) -> list[str]:
@@ -77,9 +78,6 @@ class Machine:
         from wisp.assembly.demo import run_demo
 
         return await run_demo(self._settings, progress, say)
-
-    def _image_store(self) -> ImageStore:
-        return ImageStore(artifacts=self._settings.artifacts, directory=self._settings.images)
 
 
 def _plain(manifest: Manifest) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from wisp.codec import stored
@@ -31,6 +32,7 @@ class ControllerState:
         settled: Whether the world is as planned and everything answers.
         ready, wanted: Instances that answer, and that shall.
         network_done: Whether the network is as planned.
+        failing: Name and reason of each instance that failed again and again.
         events: What happened since the line before.
     """
 
@@ -39,6 +41,7 @@ class ControllerState:
     ready: int
     wanted: int
     network_done: bool
+    failing: tuple[str, ...] = ()
     events: tuple[Event, ...] = ()
 
 
@@ -64,15 +67,7 @@ class ProgressServer:
         """Tell every client where we are; one that does not read is dropped."""
         if not self._clients:
             return
-        state = self._state()
-        line = ControllerState(
-            revision=state.revision,
-            settled=state.settled,
-            ready=state.ready,
-            wanted=state.wanted,
-            network_done=state.network_done,
-            events=events,
-        )
+        line = replace(self._state(), events=events)
         for client in list(self._clients):
             try:
                 client.put_nowait(line)

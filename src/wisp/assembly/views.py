@@ -22,7 +22,6 @@ from wisp.model.action import (
 )
 from wisp.model.description import DesiredState, LinkShape
 from wisp.model.instance import Handle, InstanceSpec, ObservedInstance
-from wisp.model.network import ipv6_of
 from wisp.model.plan import Plan
 from wisp.model.view import Change, HostRow, InstanceRow
 
@@ -49,7 +48,7 @@ def _row(spec: InstanceSpec, seen: ObservedInstance | None, site: str, alive: bo
         site=site,
         host=spec.host,
         address=spec.door.listen if spec.door else spec.address,
-        address6=ipv6_of(spec.address) if spec.address else None,
+        address6=spec.address6,
         state=str(seen.state) if seen and alive else "planned",
         start_ms=seen.start_ms if seen and alive else None,
         memory_bytes=proportional_set_size(handle) if handle else None,

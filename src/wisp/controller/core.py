@@ -188,7 +188,7 @@ class ControllerCore:
     def _started(self, event: InstanceStarted, now: Instant) -> None:
         handle = event.handle
         self._busy.pop(handle.instance, None)
-        failures = self._failures(handle.instance)
+        failures = self._failures(handle.instance, handle.spec_digest)
         self._record(
             ObservedInstance(
                 name=handle.instance,
@@ -204,7 +204,7 @@ class ControllerCore:
 
     def _not_started(self, event: InstanceNotStarted, now: Instant) -> None:
         self._busy.pop(event.name, None)
-        failures = self._failures(event.name) + 1
+        failures = self._failures(event.name, event.spec_digest) + 1
         self._record(
             ObservedInstance(
                 name=event.name,
@@ -354,9 +354,10 @@ class ControllerCore:
             return min(wake or self._network_retry_at, self._network_retry_at)
         return wake
 
-    def _failures(self, name: str) -> int:
+    def _failures(self, name: str, spec_digest: str) -> int:
+        """Give how often in a row an instance has failed as it is described now."""
         seen = self._instances.get(name)
-        return 0 if seen is None else seen.failures
+        return 0 if seen is None or seen.spec_digest != spec_digest else seen.failures
 
     def _is_planned(self, seen: ObservedInstance) -> bool:
         specs = () if self.plan is None else self.plan.instances

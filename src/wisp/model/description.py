@@ -24,6 +24,11 @@ class Kind(StrEnum):
         """Whether it boots a guest image that owns a tap."""
         return self is not Kind.PROCESS
 
+    @property
+    def target(self) -> str:
+        """What a guest's image is built for, as ``microvm``."""
+        return self.value.rpartition("/")[2]
+
 
 class World(StrEnum):
     """Where a host lives."""
@@ -160,12 +165,14 @@ class ImageSource:
         role: Guest role, as ``web``.
         content: Folder of static content to bake in, absolute; ``None`` for none.
         options: Default configuration baked in.
+        digests: Digest of the built image by target; ``wisp up`` adds them, so that changed content is a changed image.
     """
 
     name: str
     role: str
     content: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
 
 
 class HealthProtocol(StrEnum):

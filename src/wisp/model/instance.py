@@ -21,12 +21,14 @@ class ImageRef:
         role: Guest role.
         content: Folder baked in, or ``None``.
         options: Configuration baked in.
+        digest: Of the built image; empty where nobody has said it yet.
     """
 
     name: str
     role: str
     content: str | None = None
     options: tuple[tuple[str, str], ...] = ()
+    digest: str = ""
 
 
 @frozen
@@ -68,6 +70,7 @@ class InstanceSpec:
         secrets: Name and fingerprint of each secret that ``config`` names; so a changed secret is a changed instance.
         address: Its address, without prefix; ``None`` for a device's workload.
         prefix_length, gateway, mac: How a guest sets up its interface.
+        address6, gateway6: The same as IPv6; a guest is alone in its subnet there.
         after: Instances that must have answered (or failed) before this one starts.
         is_workload: Whether it is a device's workload and not a network function.
         door: For the relay of a published port or an external device; its socket is bound outside, by ``wisp up``.
@@ -86,6 +89,8 @@ class InstanceSpec:
     address: str | None = None
     prefix_length: int = 32
     gateway: str | None = None
+    address6: str | None = None
+    gateway6: str | None = None
     mac: str | None = None
     health: HealthCheck
     boot_deadline: Duration

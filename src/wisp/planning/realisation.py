@@ -171,7 +171,7 @@ class Realisation:
             kind=vdu.kind,
             host=host,
             namespace=_host(host) if is_guest else _process(instance.name),
-            image=None if vdu.image is None else _image(self._images[vdu.image]),
+            image=None if vdu.image is None else _image(self._images[vdu.image], vdu.kind),
             command=tuple(self._filled(word) for word in vdu.command),
             config=self._config(vdu.config),
             secrets=self._secrets(vdu.config),
@@ -180,6 +180,8 @@ class Realisation:
             address=address,
             prefix_length=addressing.PREFIX_LENGTH if is_guest else 32,
             gateway=self._gateway(host),
+            address6=ipv6_of(address),
+            gateway6=ipv6_of(self._gateway(host)),
             mac=addressing.mac(address) if is_guest else None,
             health=vdu.health,
             boot_deadline=vdu.boot_deadline,
@@ -292,10 +294,11 @@ def _leaf_interface(namespace: str) -> str:
     return interface(*namespace.split("/", 1))
 
 
-def _image(source: ImageSource) -> ImageRef:
+def _image(source: ImageSource, kind: Kind) -> ImageRef:
     return ImageRef(
         name=source.name,
         role=source.role,
         content=source.content,
         options=tuple(sorted(source.options.items())),
+        digest=source.digests.get(kind.target, ""),
     )

@@ -2,9 +2,20 @@
 
 import json
 import re
+import time
+from pathlib import Path
 
 import pytest
-from tests.integration.cloud.place import FOG, HELLO, THREE_HOSTS, Place, namespaces, users_of
+from tests.integration.cloud.place import FOG, HELLO, THREE_HOSTS, Place, namespaces, users_of, wait_until
+
+FAILING = """\
+cloud: failing
+sites: {here: {}}
+hosts: {host: {site: here, cpu: 1, memory: 1GiB}}
+vnfds:
+  broken: {vdus: {main: {kind: process, command: [sh, -c, exit 7], cpu: 10m, memory: 16MiB}}}
+network_services: {all: {vnfs: {broken: {vnfd: broken}}}}
+"""
 
 
 def fetched(place: Place, cloud: str, where: str, address: str) -> str:
@@ -81,6 +92,68 @@ def test_two_clouds_with_the_same_addresses_do_not_meet(place):
     place.ok("down", "other")
     assert place.pids("hello") == place.pids_of(hello)
     assert "<html" in fetched(place, "hello", "laptop", hello[0]["address"])
+
+
+def hello_with_content(place: Place) -> Path:
+    folder = place.directory / "web"
+    folder.mkdir()
+    (folder / "index.html").write_text("first")
+    file = place.directory / "cloud.yaml"
+    file.write_text(HELLO.read_text())
+    return file
+
+
+def test_changed_content_is_a_change_and_waits_for_up(place):
+    file = hello_with_content(place)
+    (row,) = place.ok("up", file)
+    assert fetched(place, "hello", "laptop", row["address"]) == "first"
+    (place.directory / "web" / "index.html").write_text("second")
+    assert place.ok("plan", file)["changes"] != []
+    place.kill(row["pid"])
+    wait_until(lambda: place.pids("hello")["web"] not in (None, row["pid"]), within_s=5, what="it is started again")
+    wait_until(lambda: all_ready(place.ok("ps", "-c", "hello")), within_s=5, what="it answers again")
+    assert fetched(place, "hello", "laptop", row["address"]) == "first"
+    (after,) = place.ok("up", file)
+    assert fetched(place, "hello", "laptop", after["address"]) == "second"
+    assert place.ok("plan", file)["changes"] == []
+
+
+def test_an_instance_that_always_fails_ends_the_wait(place):
+    file = place.directory / "cloud.yaml"
+    file.write_text(FAILING)
+    begin = time.monotonic()
+    done = place.wisp("up", file)
+    assert done.status == 1
+    assert time.monotonic() - begin < 20
+    assert "1 of 1 instances fail again and again" in done.err
+    assert "broken: exited with status 7" in done.err
+    assert "wisp logs" in done.err
+    file.write_text(
+        FAILING.replace("[sh, -c, exit 7]", '["${python}", -m, http.server, "8080"]').replace(
+            "memory: 16MiB", "memory: 16MiB, health: {port: 8080, path: /}"
+        )
+    )
+    assert all_ready(place.ok("up", file))
+
+
+@pytest.mark.parametrize(("right", "wrong"), [("memory: 32MiB", "memory: 3GiB"), ("content: web/", "content: none/")])
+def test_a_first_up_that_fails_leaves_nothing(place, right, wrong):
+    file = hello_with_content(place)
+    file.write_text(HELLO.read_text().replace(right, wrong))
+    done = place.wisp("up", file)
+    assert done.status not in (0, 130), done.err
+    assert place.leftovers() == []
+
+
+def test_a_later_up_that_fails_leaves_all_as_it_was(place):
+    file = hello_with_content(place)
+    before = place.pids_of(place.ok("up", file))
+    (place.directory / "web" / "index.html").unlink()
+    (place.directory / "web").rmdir()
+    done = place.wisp("up", file)
+    assert done.status not in (0, 130)
+    assert "no such folder of content" in done.err
+    assert place.pids("hello") == before
 
 
 @pytest.fixture

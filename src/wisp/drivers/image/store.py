@@ -15,10 +15,11 @@ import msgspec
 from wisp.codec import guest_config
 from wisp.drivers.image.archive import files_of, pack
 from wisp.drivers.image.elf import with_content
+from wisp.model.description import ImageSource, Kind
 from wisp.model.instance import ImageRef
 from wisp.primitives.errors import MissingPrerequisite, PermanentDriverError, TransientDriverError
 
-TARGETS = ("microvm", "spt")
+TARGETS = (Kind.MICROVM.target, Kind.SPT.target)
 FORMAT = 1
 
 
@@ -55,21 +56,37 @@ class ImageStore:
 
     def __init__(self, *, artifacts: Path, directory: Path) -> None:
         self._artifacts, self._directory = artifacts, directory
-        self._built: dict[tuple[ImageRef, str], str] = {}
 
     def sealed(self, image: ImageRef, target: str) -> Path:
-        """Give the file of an image, built when it is not there yet, after checking its digest.
+        """Give the file of an image, built when it is not there, after checking its digest.
 
         Raises:
-            PermanentDriverError: The file is not what its manifest says, or there is no such role.
+            PermanentDriverError: The file is not what its manifest says, there is no such role, or what would be built
+                now is not what the image's digest says.
             TransientDriverError: The disk is full.
         """
-        digest = self._built.get((image, target))
-        if digest is None or not self._is_there(digest):
-            content = None if image.content is None else Path(image.content)
-            digest = self.build(image.role, target=target, content=content, options=dict(image.options)).digest
-            self._built[image, target] = digest
+        if image.digest and self._is_there(image.digest):
+            return self.verify(image.digest)[0]
+        content = None if image.content is None else Path(image.content)
+        digest = self.build(image.role, target=target, content=content, options=dict(image.options)).digest
+        if image.digest not in ("", digest):
+            raise PermanentDriverError(
+                f"image {image.name} {image.digest} was removed, and what it was made of has changed since; "
+                f"run `wisp up FILE` to take the change over",
+                driver="image",
+                operation="build",
+                subject=image.digest,
+            )
         return self.verify(digest)[0]
+
+    def digest(self, image: ImageSource, target: str) -> str:
+        """Give the digest that an image built now would have; nothing is written.
+
+        Raises:
+            PermanentDriverError: As :meth:`build`.
+        """
+        content = None if image.content is None else Path(image.content)
+        return self._made(image.role, target, content, image.options)[1].digest
 
     def build(self, role: str, *, target: str, content: Path | None, options: Mapping[str, str]) -> Manifest:
         """Build an image and give its manifest; one that is there already is left alone.
@@ -84,6 +101,13 @@ class ImageStore:
             PermanentDriverError: There is no such role or target, or the content or an option cannot be used.
             TransientDriverError: The disk is full.
         """
+        image, manifest = self._made(role, target, content, options)
+        if not self._is_there(manifest.digest):
+            self._write(self._image_path(manifest.digest), image, mode=0o555)
+            self._write(self._manifest_path(manifest.digest), msgspec.json.encode(manifest), mode=0o444)
+        return manifest
+
+    def _made(self, role: str, target: str, content: Path | None, options: Mapping[str, str]) -> tuple[bytes, Manifest]:
         program = self._program(role, target)
         files = {} if content is None else files_of(content)
         line = _options_line(options)
@@ -102,10 +126,7 @@ class ImageStore:
             },
             options=dict(options),
         )
-        if not self._is_there(manifest.digest):
-            self._write(self._image_path(manifest.digest), image, mode=0o555)
-            self._write(self._manifest_path(manifest.digest), msgspec.json.encode(manifest), mode=0o444)
-        return manifest
+        return image, manifest
 
     def verify(self, digest: str) -> tuple[Path, Manifest]:
         """Give an image's file and manifest after checking the one against the other.

@@ -9,7 +9,6 @@ from wisp.codec import guest_config
 from wisp.drivers.instance.secret import filled_in, has_secret
 from wisp.drivers.keeper.memory import in_memory
 from wisp.model.instance import ImageRef, InstanceSpec
-from wisp.model.network import ipv6_of
 from wisp.primitives.errors import PermanentDriverError
 
 LONGEST_LINE_BYTES = 2000
@@ -45,10 +44,8 @@ def configuration_line(spec: InstanceSpec, *, with_mac: bool) -> str:
         PermanentDriverError: The line is longer than a guest takes.
     """
     own = {"name": spec.name, "ip": f"{spec.address}/{spec.prefix_length}", "gw": spec.gateway or ""}
-    # Alone in its subnet, it sends everything to its gateway; IPv4 has the host answer for the others instead.
-    own |= (
-        {"ip6": f"{ipv6_of(spec.address)}/128", "gw6": ipv6_of(spec.gateway)} if spec.address and spec.gateway else {}
-    )
+    # Alone in its subnet, it sends everything to its gateway; in IPv4 the host answers for the others instead.
+    own |= {"ip6": f"{spec.address6}/128", "gw6": spec.gateway6 or ""} if spec.address6 else {}
     mac = {"mac": spec.mac or ""} if with_mac else {}
     options = {key: value for key, value in spec.config if not has_secret(value)}
     apart = {"confidential": "1"} if len(options) < len(spec.config) else {}

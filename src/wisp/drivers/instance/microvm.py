@@ -59,7 +59,7 @@ class MicrovmDriver:
 
     async def start(self, spec: InstanceSpec, secrets: Mapping[str, str]) -> Handle:
         """Spawn the virtual machine; see the port."""
-        image = self._images.sealed(image_of(spec), "microvm")
+        image = self._images.sealed(image_of(spec), spec.kind.target)
         hypervisor = Hypervisor(program=find_qemu(self._search_path), accelerator=self._accelerator)
         with confidential(spec, secrets) as passed:
             return await self._children.spawn(spec, command(spec, image, hypervisor), passed)

@@ -41,7 +41,7 @@ class SptDriver:
 
     async def start(self, spec: InstanceSpec, secrets: Mapping[str, str]) -> Handle:
         """Spawn the guest; see the port."""
-        image = self._images.sealed(image_of(spec), "spt")
+        image = self._images.sealed(image_of(spec), spec.kind.target)
         check_memory(spec, image)
         with confidential(spec, secrets) as passed:
             return await self._children.spawn(spec, command(spec, image), passed)

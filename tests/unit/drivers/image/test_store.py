@@ -9,6 +9,7 @@ import pytest
 from wisp.drivers.image.archive import files_of, pack
 from wisp.drivers.image.elf import CONTENT_ADDRESS, MAGIC, PAGE_BYTES, loaded_bytes, with_content
 from wisp.drivers.image.store import ImageStore
+from wisp.model.description import ImageSource
 from wisp.model.instance import ImageRef
 from wisp.primitives.errors import MissingPrerequisite, PermanentDriverError, TransientDriverError
 
@@ -93,6 +94,26 @@ def test_one_that_was_removed_is_built_again(store, content, suffix):
     assert store.sealed(reference, "spt") == path
     assert path.exists()
     assert path.stat().st_mode & 0o777 == 0o555
+
+
+def test_the_digest_is_known_before_it_is_built(store, content, tmp_path):
+    digest = store.digest(ImageSource(name="web", role="web", content=str(content)), "spt")
+    assert not (tmp_path / "images").exists()
+    assert store.build("web", target="spt", content=content, options={}).digest == digest
+
+
+def test_an_image_with_a_digest_is_that_one_whatever_became_of_its_content(store, content):
+    source = ImageSource(name="web", role="web", content=str(content))
+    before = ImageRef(name="web", role="web", content=str(content), digest=store.digest(source, "spt"))
+    path = store.sealed(before, "spt")
+    (content / "index.html").write_text("other")
+    assert store.digest(source, "spt") != before.digest
+    assert store.sealed(before, "spt") == path
+    path.unlink()
+    with pytest.raises(PermanentDriverError, match="has changed since; run `wisp up FILE`"):
+        store.sealed(before, "spt")
+    (content / "index.html").write_text("<html>")
+    assert store.sealed(before, "spt") == path
 
 
 def test_a_digest_may_be_shortened_while_it_tells_one_image(store, content):
