@@ -4,8 +4,9 @@
 async def test_round_trips_take_what_was_declared(lab):
     found = await lab("accuracy")
     for name, declared_ms in (("1000 us", 2), ("10000 us", 20), ("10000 us, every processor busy", 20)):
-        assert found[name]["min"] >= declared_ms - 0.1, name
-        assert abs(found[name]["p50"] - declared_ms) <= 0.3 + found["bare"]["p50"], name
+        # Each way at most 0.2 ms early, for the receiver to wake up.
+        assert found[name]["min"] >= declared_ms - 0.4, name
+        assert abs(found[name]["p50"] - declared_ms) <= 0.3 + (found["bare"]["p50"] if "busy" in name else 0), name
     # With every processor busy, the echo and the one who asks are late too; the line itself is not.
     assert abs(found["10000 us"]["p95"] - 20) <= 2
     for late in found["late"]:

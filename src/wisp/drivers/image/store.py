@@ -110,7 +110,8 @@ class ImageStore:
     def _made(self, role: str, target: str, content: Path | None, options: Mapping[str, str]) -> tuple[bytes, Manifest]:
         program = self._program(role, target)
         files = {} if content is None else files_of(content)
-        line = _options_line(options)
+        # In whatever order they were written.
+        line = _options_line(dict(sorted(options.items())))
         archive = pack(files) if files else b""
         image = with_content(program, line.encode(), archive)
         manifest = Manifest(

@@ -96,6 +96,11 @@ def test_one_that_was_removed_is_built_again(store, content, suffix):
     assert path.stat().st_mode & 0o777 == 0o555
 
 
+def test_the_order_of_options_makes_no_difference(store):
+    one = store.build("web", target="spt", content=None, options={"a": "1", "b": "2"})
+    assert store.build("web", target="spt", content=None, options={"b": "2", "a": "1"}).digest == one.digest
+
+
 def test_the_digest_is_known_before_it_is_built(store, content, tmp_path):
     digest = store.digest(ImageSource(name="web", role="web", content=str(content)), "spt")
     assert not (tmp_path / "images").exists()
