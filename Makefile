@@ -32,9 +32,15 @@ bytecode: python # so that the first start of each program is as quick as the ne
 
 guest: ## guest images (Rust)
 	@$(MAKE) --no-print-directory -C guest all
+	@$(MAKE) --no-print-directory digests
 
 native: ## keeper, delay line and relay (Rust)
 	@$(MAKE) --no-print-directory -C native all
+	@$(MAKE) --no-print-directory digests
+
+.PHONY: digests
+digests: # which Wisp's own programs are known by
+	@cd src/wisp/_artifacts && sha256sum $$(ls | grep -E '\.elf$$|^wisp-native$$') >.SHA256SUMS && mv .SHA256SUMS SHA256SUMS
 
 .PHONY: fmt check test contract fault integration
 fmt: python ## format everything
@@ -74,7 +80,9 @@ docs: python ## regenerate the reference pages
 	$(BIN)/python -m wisp.interfaces.cli.reference docs/reference
 
 release: setup ## the wheel, with guest images and their digests
+	find examples -name __pycache__ -prune -exec rm -r {} +
 	$(BIN)/python -m build --wheel
+	$(BIN)/python scripts/check_wheel.py "$$(ls -t dist/*.whl | head -n 1)"
 
 clean: ## remove what was built
 	rm -rf $(VENV) dist src/wisp/_artifacts guest/target native/target

@@ -21,6 +21,7 @@ from wisp.primitives.errors import MissingPrerequisite, PermanentDriverError, Tr
 
 TARGETS = (Kind.MICROVM.target, Kind.SPT.target)
 FORMAT = 1
+DIGESTS = "SHA256SUMS"
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,11 +180,27 @@ class ImageStore:
     def _program(self, role: str, target: str) -> bytes:
         path = self._artifacts / f"{role}.{target}.elf"
         if target in TARGETS and path.parent == self._artifacts and path.exists():
-            return path.read_bytes()
+            program = path.read_bytes()
+            if self._shipped().get(path.name) == _digest(program):
+                return program
+            raise PermanentDriverError(
+                f"guest program {path} is not the one that {DIGESTS} beside it tells; "
+                f"run `make guest`, or install Wisp again",
+                driver="image",
+                operation="build",
+            )
         if not self.roles("microvm"):
             raise MissingPrerequisite("there are no guest images", remedy="run `make guest`", driver="image")
         roles = ", ".join(self.roles(target)) or "none"
         raise PermanentDriverError(f"no guest role {role!r} for {target}; there are: {roles}", driver="image")
+
+    def _shipped(self) -> dict[str, str]:
+        """Give the digests that Wisp's own programs came with."""
+        try:
+            lines = (self._artifacts / DIGESTS).read_text().splitlines()
+        except FileNotFoundError:
+            return {}
+        return {name: f"sha256:{digest}" for digest, _, name in (line.partition("  ") for line in lines)}
 
     def _read(self, path: Path) -> Manifest:
         try:

@@ -9,7 +9,7 @@ which is enough: after a power cut nothing of it is true any more, and a disk's 
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ class SqliteStore:
     def __init__(self, path: Path) -> None:
         self._path = path
         with self._translated("open"):
+            with suppress(PermissionError, FileNotFoundError):  # told by the next line, in SQLite's words
+                path.touch(mode=0o600)
             self._db = sqlite3.connect(path, isolation_level=None, timeout=10)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._migrate()

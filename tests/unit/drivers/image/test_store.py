@@ -1,5 +1,6 @@
 """Sealed images: the same from the same inputs, refused when changed, built again when removed."""
 
+import hashlib
 import os
 import struct
 from pathlib import Path
@@ -33,6 +34,8 @@ def store(tmp_path: Path) -> ImageStore:
     artifacts.mkdir()
     for target in ("microvm", "spt"):
         (artifacts / f"web.{target}.elf").write_bytes(program())
+    digest = hashlib.sha256(program()).hexdigest()
+    (artifacts / "SHA256SUMS").write_text(f"{digest}  web.microvm.elf\n{digest}  web.spt.elf\n")
     return ImageStore(artifacts=artifacts, directory=tmp_path / "images")
 
 
@@ -136,6 +139,16 @@ def test_a_digest_may_be_shortened_while_it_tells_one_image(store, content):
 def test_a_role_that_is_not_there(store, role, target, words):
     with pytest.raises(PermanentDriverError, match=words):
         store.build(role, target=target, content=None, options={})
+
+
+def test_a_program_that_was_changed_is_refused(store, tmp_path):
+    program_file = tmp_path / "artifacts" / "web.spt.elf"
+    program_file.write_bytes(program() + b"!")
+    with pytest.raises(PermanentDriverError, match=r"web\.spt\.elf is not the one that SHA256SUMS beside it tells"):
+        store.build("web", target="spt", content=None, options={})
+    (tmp_path / "artifacts" / "SHA256SUMS").unlink()
+    with pytest.raises(PermanentDriverError, match="make guest"):
+        store.build("web", target="microvm", content=None, options={})
 
 
 def test_without_any_guest_the_remedy_is_told(tmp_path):
