@@ -6,8 +6,7 @@ from random import Random
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tests.property.clouds import clouds
-from tests.property.test_planning import planned
+from tests.property.test_planning import feasible_clouds, planned
 from tests.property.world import World, observed_instance
 from wisp.model.action import ShapeLink
 from wisp.model.description import LinkShape
@@ -46,7 +45,7 @@ def assert_agrees(world: World, plan: Plan) -> None:
         assert seen.instances[spec.name].spec_digest == spec.digest
 
 
-@given(clouds())
+@given(feasible_clouds())
 def test_from_nothing_it_settles_and_repeats_to_nothing(desired):
     plan, world = planned(desired), World()
     settle(world, plan)
@@ -55,7 +54,7 @@ def test_from_nothing_it_settles_and_repeats_to_nothing(desired):
     assert reconcile(plan, world.observed(), now=world.now) == ()
 
 
-@given(clouds(), clouds())
+@given(feasible_clouds(), feasible_clouds())
 def test_from_one_plan_to_another_and_to_nothing(first, second):
     world = World()
     before = planned(first)
@@ -67,7 +66,7 @@ def test_from_one_plan_to_another_and_to_nothing(first, second):
     assert_agrees(world, Plan())
 
 
-@given(clouds(), clouds(), st.randoms(use_true_random=False))
+@given(feasible_clouds(), feasible_clouds(), st.randoms(use_true_random=False))
 def test_from_any_world_it_settles(desired, other, chance):
     plan, world = planned(desired), World()
     settle(world, planned(other) if chance.random() < 0.5 else plan)
@@ -76,7 +75,7 @@ def test_from_any_world_it_settles(desired, other, chance):
     assert_agrees(world, plan)
 
 
-@given(clouds(), st.data())
+@given(feasible_clouds(), st.data())
 def test_a_link_that_changes_shape_disturbs_nothing_else(desired, data):
     plan, world = planned(desired), World()
     settle(world, plan)
