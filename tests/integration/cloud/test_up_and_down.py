@@ -94,6 +94,18 @@ def test_two_clouds_with_the_same_addresses_do_not_meet(place):
     assert "<html" in fetched(place, "hello", "laptop", hello[0]["address"])
 
 
+def test_a_guest_that_dies_is_seen_and_back_within_a_second(place):
+    (row,) = place.ok("up", HELLO)
+    killed_ns = time.time_ns()
+    place.kill(row["pid"])
+    wait_until(lambda: place.pids("hello")["web"] not in (None, row["pid"]), within_s=5, what="it is started again")
+    wait_until(lambda: all_ready(place.ok("ps", "-c", "hello")), within_s=5, what="it answers again")
+    after = {event["what"]: event for event in place.events("hello") if event["at"]["ns"] > killed_ns}
+    assert after["instance-exited"]["message"] == "killed by SIGKILL"
+    assert (after["instance-exited"]["at"]["ns"] - killed_ns) / 1e9 < 1
+    assert (after["instance-ready"]["at"]["ns"] - killed_ns) / 1e9 < 1
+
+
 def hello_with_content(place: Place) -> Path:
     folder = place.directory / "web"
     folder.mkdir()
