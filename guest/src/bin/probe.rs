@@ -11,6 +11,8 @@ const SOCKET: usize = 41;
 const CLONE: usize = 56;
 const EXECVE: usize = 59;
 const MMAP: usize = 9;
+/// Faults instead of calls.
+const FAULTS: [&str; 3] = ["fault", "overflow", "illegal"];
 const AF_INET: usize = 2;
 const SOCK_STREAM: usize = 1;
 
@@ -25,13 +27,34 @@ fn guest_main() -> ! {
         "execve" => (EXECVE, [path, 0, 0, 0, 0]),
         "clone" => (CLONE, [0; 5]),
         "mmap" => (MMAP, [0, 4096, 3, 0x22, usize::MAX]),
+        _ if FAULTS.contains(&wanted) => (0, [0; 5]),
         "nothing" => hal::exit(format_args!("halt")),
         _ => hal::exit(format_args!("bad-config: try: is not a call this image knows")),
     };
     hal::seal();
+    if FAULTS.contains(&wanted) {
+        fault(wanted);
+    }
     // SAFETY: every argument list is one the kernel takes; the seal ends the process before it does.
     let result = unsafe { syscall::call(number, arguments) };
     hal::exit(format_args!("sealed: {wanted} was let through and gave {result}"))
+}
+
+/// Does what the processor refuses.
+fn fault(wanted: &str) {
+    match wanted {
+        // SAFETY: none; the page is nobody's.
+        "fault" => unsafe { core::ptr::write_volatile(core::ptr::without_provenance_mut::<u8>(0x10), 1) },
+        "overflow" => drop(deeper(core::hint::black_box(1))),
+        // SAFETY: it only ends the process.
+        _ => unsafe { core::arch::asm!("ud2") },
+    }
+}
+
+#[allow(unconditional_recursion)]
+fn deeper(number: u64) -> u64 {
+    let room = core::hint::black_box([number; 64]);
+    deeper(room[0] + 1) + room[63]
 }
 
 #[unsafe(no_mangle)]

@@ -47,6 +47,16 @@ async def test_a_sealed_guest_dies_when_it_tries(drivers, call):
     assert "let through" not in ended.reason
 
 
+@pytest.mark.parametrize(
+    ("fault", "words"), [("fault", "page-fault addr=0x10 rip="), ("overflow", "stack-overflow"), ("illegal", "signal 4")]
+)
+async def test_a_sealed_guest_tells_what_the_processor_refused(drivers, fault, words):
+    ended = await end_of(drivers, probe(drivers, fault))
+    assert ended.signal is None
+    assert words in ended.reason
+    assert f"wisp-exit: {words}" in drivers.log(str(drivers.specs[Kind.SPT].name))
+
+
 async def test_a_guest_that_is_done_says_so(drivers):
     ended = await end_of(drivers, probe(drivers, "nothing"))
     assert ended.signal is None

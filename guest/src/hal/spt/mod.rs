@@ -1,6 +1,7 @@
 //! The target `spt`: a static program that owns one inherited tap and seals itself.
 #![allow(unsafe_code)]
 
+mod fault;
 mod seal;
 pub mod syscall;
 
@@ -61,6 +62,7 @@ unsafe extern "C" fn begin(stack: *const usize) -> ! {
             let line = CStr::from_ptr(*stack.add(2) as *const core::ffi::c_char);
             LINE = line.to_str().unwrap_or("");
         }
+        fault::catch();
         guest_main()
     }
 }

@@ -7,6 +7,8 @@ const WRITE: usize = 1;
 const CLOCK_GETTIME: usize = 228;
 const EXIT_GROUP: usize = 231;
 const PPOLL: usize = 271;
+pub(super) const RT_SIGACTION: usize = 13;
+pub(super) const SIGALTSTACK: usize = 131;
 pub(super) const PRCTL: usize = 157;
 pub(super) const SECCOMP: usize = 317;
 /// What the seal lets through.
