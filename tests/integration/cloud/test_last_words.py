@@ -48,7 +48,8 @@ async def test_a_sealed_guest_dies_when_it_tries(drivers, call):
 
 
 @pytest.mark.parametrize(
-    ("fault", "words"), [("fault", "page-fault addr=0x10 rip="), ("overflow", "stack-overflow"), ("illegal", "signal 4")]
+    ("fault", "words"),
+    [("fault", "page-fault addr=0x10 rip="), ("overflow", "stack-overflow"), ("illegal", "signal 4")],
 )
 async def test_a_sealed_guest_tells_what_the_processor_refused(drivers, fault, words):
     ended = await end_of(drivers, probe(drivers, fault))
