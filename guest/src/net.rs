@@ -45,6 +45,7 @@ fn start<A: App>(header: &'static ImageHeader, make: Make<A>) -> Result<core::co
     let mut app = make(&config, archive, &mut sockets)?;
     hal::seal();
     let mut announce_at = Instant::ZERO;
+    let idle = config.get("idle").map(|_| config.duration("idle", core::time::Duration::ZERO)).transpose()?;
     loop {
         let now = hal::now();
         if now >= announce_at {
@@ -55,7 +56,12 @@ fn start<A: App>(header: &'static ImageHeader, make: Make<A>) -> Result<core::co
         if app.poll(&mut sockets, now) {
             continue;
         }
-        let wake = [interface.poll_at(now, &sockets), app.poll_at(now), Some(announce_at)].into_iter().flatten().min();
+        let sleep_at = idle.map(|idle| app.wanted_at(now) + idle.into());
+        if sleep_at.is_some_and(|at| at <= now) {
+            hal::rest(&mut device);
+        }
+        let wake = [interface.poll_at(now, &sockets), app.poll_at(now), Some(announce_at), sleep_at];
+        let wake = wake.into_iter().flatten().min();
         hal::wait(&mut device, wake);
     }
 }

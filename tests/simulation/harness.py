@@ -14,8 +14,10 @@ from wisp.model.report import (
     HealthReported,
     InstanceExited,
     InstanceNotStarted,
+    InstanceSlept,
     InstanceStarted,
     InstanceStopped,
+    InstanceWoken,
     NetworkChanged,
 )
 from wisp.primitives.time import Duration, Instant
@@ -48,6 +50,16 @@ class World:
     def crash(self, instance: str) -> None:
         handle = self.running.pop(instance)
         self.later(Duration(0), InstanceExited(child=handle.child, reason="killed by SIGKILL"))
+
+    def wake(self, instance: str) -> None:
+        """Have somebody want a summoned instance."""
+        handle = self.running[instance]
+        self._count += 1
+        self.later(Duration(0), InstanceWoken(child=handle.child, pid=self._count, started_at=self.now))
+        self._boot(handle)
+
+    def put_to_sleep(self, instance: str) -> None:
+        self.later(Duration(0), InstanceSlept(child=self.running[instance].child))
 
     def later(self, after: Duration, event: Input) -> None:
         self._count += 1
@@ -94,12 +106,17 @@ class World:
             instance=spec.name,
             spec_digest=spec.digest,
             child=f"{spec.name}@{spec.digest}#{self._count}",
-            pid=self._count,
-            start_ticks=self._count,
+            pid=0 if spec.is_summoned else self._count,
+            start_ticks=0 if spec.is_summoned else self._count,
             spawned_at=self.now,
+            is_summoned=spec.is_summoned,
         )
         self.running[spec.name] = handle
         self.later(Duration(0), InstanceStarted(handle=handle, started_at=self.now))
-        if spec.name not in self.silent:
-            at = self.now + BOOT_TAKES
-            self.later(BOOT_TAKES, HealthReported(name=spec.name, child=handle.child, problem=None, at=at))
+        if not spec.is_summoned:
+            self._boot(handle)
+
+    def _boot(self, handle: Handle) -> None:
+        if handle.instance not in self.silent:
+            at, name = self.now + BOOT_TAKES, handle.instance
+            self.later(BOOT_TAKES, HealthReported(name=name, child=handle.child, problem=None, at=at))

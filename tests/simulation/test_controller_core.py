@@ -165,3 +165,54 @@ def test_a_torn_network_is_mended(world: World) -> None:
     world.later(Duration(0), NetworkObserved(network=world.network))
     world.run(SECOND)
     assert world.network == world.core.plan.network
+
+
+def summoned(*names: str) -> DesiredState:
+    wanted = desired(*names)
+    asleep = (replace(each, idle_timeout=SECOND) for each in wanted.instances)
+    return replace(wanted, instances=tuple(asleep))
+
+
+@pytest.fixture
+def sleepy() -> World:
+    made = World()
+    made.desire(summoned("a"))
+    made.run(SECOND)
+    return made
+
+
+def test_what_is_summoned_sleeps_and_the_cloud_is_settled(sleepy: World) -> None:
+    assert states(sleepy) == {"a": InstanceState.ASLEEP}
+    assert sleepy.core.is_settled
+    assert len(sleepy.starts) == 1
+
+
+def test_it_wakes_answers_and_sleeps_again(sleepy: World) -> None:
+    sleepy.wake("a")
+    sleepy.run(SECOND)
+    assert states(sleepy) == {"a": InstanceState.READY}
+    sleepy.put_to_sleep("a")
+    sleepy.run(SECOND)
+    assert states(sleepy) == {"a": InstanceState.ASLEEP}
+    assert [event.what for event in sleepy.events][-3:] == ["instance-woken", "instance-ready", "instance-asleep"]
+    assert len(sleepy.starts) == 1
+
+
+def test_one_that_is_woken_and_never_answers_is_stopped_at_its_deadline(sleepy: World) -> None:
+    sleepy.silent.add("a")
+    sleepy.wake("a")
+    sleepy.run(Duration.of_seconds(9))
+    assert states(sleepy) == {"a": InstanceState.STARTING}
+    sleepy.run(Duration.of_seconds(3))
+    assert any("did not answer within" in event.message for event in sleepy.events)
+    assert states(sleepy) == {"a": InstanceState.ASLEEP}
+    assert len(sleepy.starts) == 2
+
+
+def test_one_that_dies_awake_sleeps_again_and_its_failures_count(sleepy: World) -> None:
+    sleepy.wake("a")
+    sleepy.run(SECOND)
+    sleepy.crash("a")
+    sleepy.run(SECOND)
+    assert states(sleepy) == {"a": InstanceState.ASLEEP}
+    assert sleepy.core.instances["a"].failures == 1

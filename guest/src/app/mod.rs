@@ -17,4 +17,7 @@ pub trait App {
 
     /// When to be polled at the latest, whatever arrives.
     fn poll_at(&self, now: Instant) -> Option<Instant>;
+
+    /// When somebody last wanted something of it; a guest that is summoned sleeps some time after.
+    fn wanted_at(&self, now: Instant) -> Instant;
 }

@@ -1,6 +1,7 @@
 //! An HTTP server on a bounded pool of TCP sockets.
 
 use crate::app::http::{LONGEST_BODY_BYTES, LONGEST_HEAD_BYTES, Parsed, Request, Response, Status, parse};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::mem;
 use smoltcp::iface::{SocketHandle, SocketSet};
@@ -20,6 +21,10 @@ pub type Answer<'a> = &'a mut dyn FnMut(&Request<'_>) -> Response;
 
 pub struct Server {
     port: u16,
+    /// Who asks for this path only wants to know how we are.
+    health: String,
+    /// When the last request came that wanted more.
+    worked_at: Instant,
     /// In the order of their sockets' places in the set.
     connections: Vec<Connection>,
 }
@@ -44,14 +49,33 @@ impl Server {
     /// Makes `size` sockets that listen on `port`, so that as many clients may connect at once.
     pub fn new(sockets: &mut SocketSet<'static>, port: u16, size: usize, fresh: Fresh) -> Self {
         let connections = (0..size).map(|_| Connection::new(sockets, port, fresh)).collect();
-        Self { port, connections }
+        Self { port, health: "/health".into(), worked_at: Instant::ZERO, connections }
+    }
+
+    /// Has requests for `path` not count as work.
+    pub fn with_health(mut self, path: &str) -> Self {
+        self.health = path.into();
+        self
+    }
+
+    /// When somebody last wanted something; now, as long as anybody is here.
+    pub fn wanted_at(&self, now: Instant) -> Instant {
+        let is_here = |one: &Connection| one.is_used() && one.lingers_since.is_none();
+        if self.connections.iter().any(is_here) { now } else { self.worked_at }
     }
 
     pub fn poll(&mut self, sockets: &mut SocketSet<'static>, now: Instant, answer: Answer<'_>) -> bool {
         let mut changed = false;
+        let (health, worked_at) = (&self.health, &mut self.worked_at);
+        let noting = &mut |request: &Request<'_>| {
+            if request.path != health {
+                *worked_at = now;
+            }
+            answer(request)
+        };
         for connection in &mut self.connections {
             let socket = sockets.get_mut::<tcp::Socket>(connection.handle);
-            changed |= connection.poll(socket, self.port, now, answer);
+            changed |= connection.poll(socket, self.port, now, noting);
         }
         while self.connections.iter().filter(|one| one.lingers_since.is_some()).count() > self.connections.len() / 4 {
             changed |= self.end_longest_lingering(sockets);

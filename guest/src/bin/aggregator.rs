@@ -32,6 +32,7 @@ struct Role {
     coap: SocketHandle,
     exchanges: Exchanges,
     next_id: u16,
+    datagram_at: Instant,
 }
 
 fn make(config: &Config, _: Archive<'static>, sockets: &mut SocketSet<'static>) -> Result<Role, ConfigError> {
@@ -40,12 +41,14 @@ fn make(config: &Config, _: Archive<'static>, sockets: &mut SocketSet<'static>) 
     let mut socket = udp::Socket::new(buffer(), buffer());
     // Only port 0 and a bound socket are refused.
     let _ = socket.bind(config.parsed("coap_port", COAP_PORT)?.get());
+    let server = Server::new(sockets, config.parsed("port", HTTP_PORT)?.get(), config.parsed("connections", 16)?, hal::fresh);
     Ok(Role {
         aggregator: Aggregator::new(config)?,
-        server: Server::new(sockets, config.parsed("port", HTTP_PORT)?.get(), config.parsed("connections", 16)?, hal::fresh),
+        server: server.with_health(config.get("health").unwrap_or("/health")),
         coap: sockets.add(socket),
         exchanges: Exchanges::default(),
         next_id: 0,
+        datagram_at: Instant::ZERO,
     })
 }
 
@@ -77,7 +80,7 @@ impl App for Role {
         let mut changed = false;
         let mut datagram = [0; DATAGRAM_BYTES];
         while let Ok((length, meta)) = sockets.get_mut::<udp::Socket>(self.coap).recv_slice(&mut datagram) {
-            changed = true;
+            (changed, self.datagram_at) = (true, now);
             if let Some(answer) = self.answer(&datagram[..length], meta.endpoint, now_ms) {
                 // A full buffer loses the answer; the client asks again.
                 let _ = sockets.get_mut::<udp::Socket>(self.coap).send_slice(&answer, meta);
@@ -89,5 +92,9 @@ impl App for Role {
 
     fn poll_at(&self, _now: Instant) -> Option<Instant> {
         self.server.poll_at()
+    }
+
+    fn wanted_at(&self, now: Instant) -> Instant {
+        self.server.wanted_at(now).max(self.datagram_at)
     }
 }

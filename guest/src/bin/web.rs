@@ -24,6 +24,7 @@ struct Web {
 fn make(config: &Config, archive: Archive<'static>, sockets: &mut SocketSet<'static>) -> Result<Web, ConfigError> {
     let port = config.parsed("port", HTTP_PORT)?.get();
     let server = Server::new(sockets, port, config.parsed("connections", 42)?, hal::fresh);
+    let server = server.with_health(config.get("health").unwrap_or("/health"));
     Ok(Web { server, site: Site::new(archive, config.get("name").unwrap_or("web")) })
 }
 
@@ -35,5 +36,9 @@ impl App for Web {
 
     fn poll_at(&self, _now: Instant) -> Option<Instant> {
         self.server.poll_at()
+    }
+
+    fn wanted_at(&self, now: Instant) -> Instant {
+        self.server.wanted_at(now)
     }
 }

@@ -1,7 +1,7 @@
 //! The children of this keeper: running, or ended and not yet forgotten.
 
 use super::log::LogPipe;
-use super::protocol::{ChildRow, State};
+use super::protocol::{ChildRow, SpawnOrder, State};
 use super::restarts::Restarts;
 use crate::time::monotonic_ns;
 use nix::errno::Errno;
@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
 /// The most children one cloud may have, the ended ones that nobody has forgotten included.
-pub const MAX_CHILDREN: usize = 8_192;
+pub const MAX_CHILDREN: usize = 32_768;
 
 /// How a child ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,23 @@ pub struct Child {
     pub spawned_at_ns: u64,
     pub privileged: bool,
     pub log_path: Option<String>,
-    pub exit: Option<Exit>,
+    /// Whether it is started when it is wanted: then watchers are told of all that becomes of it.
+    pub is_summoned: bool,
+    pub life: Life,
+    pub trouble: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    Asleep,
+    Running,
+    Ended(Exit),
+}
+
+impl Life {
+    pub fn exit(&self) -> Option<Exit> {
+        if let Self::Ended(exit) = self { Some(*exit) } else { None }
+    }
 }
 
 impl Child {
@@ -43,11 +59,17 @@ impl Child {
             pid: self.outer_pid,
             start_ticks: self.start_ticks,
             spawned_at_ns: self.spawned_at_ns,
-            state: if self.exit.is_some() { State::Exited } else { State::Running },
-            exit_code: self.exit.and_then(|exit| exit.code),
-            signal: self.exit.and_then(|exit| exit.signal),
-            exited_at_ns: self.exit.map(|exit| exit.at_ns),
+            state: match self.life {
+                Life::Asleep => State::Asleep,
+                Life::Running => State::Running,
+                Life::Ended(_) => State::Exited,
+            },
+            exit_code: self.life.exit().and_then(|exit| exit.code),
+            signal: self.life.exit().and_then(|exit| exit.signal),
+            exited_at_ns: self.life.exit().map(|exit| exit.at_ns),
             log: self.log_path.as_deref(),
+            summoned: self.is_summoned,
+            trouble: self.trouble.as_deref(),
         }
     }
 }
@@ -79,7 +101,9 @@ impl Children {
     /// Adds a child, in place of the one that ended and is started again.
     pub fn add(&mut self, id: &str, child: Child, log: Option<LogPipe>) {
         let serial = child.serial;
-        self.ids_by_pid.insert(child.pid, id.to_owned());
+        if child.life == Life::Running {
+            self.ids_by_pid.insert(child.pid, id.to_owned());
+        }
         if let Some(before) = self.by_id.insert(id.to_owned(), child) {
             self.logs.remove(&before.serial);
         }
@@ -103,17 +127,32 @@ impl Children {
         behind.map(|(id, child)| child.row(id))
     }
 
-    /// Ids of those that have ended.
-    pub fn exited(&self) -> impl Iterator<Item = &String> {
-        self.by_id.iter().filter(|(_, child)| child.exit.is_some()).map(|(id, _)| id)
+    /// Ids of those that have ended, and of those that are started when they are wanted.
+    pub fn worth_telling(&self) -> impl Iterator<Item = &String> {
+        self.by_id.iter().filter(|(_, child)| child.is_summoned || child.life.exit().is_some()).map(|(id, _)| id)
+    }
+
+    /// Ends a child that sleeps.
+    pub fn end_asleep(&mut self, id: &str, exit: Exit) {
+        if let Some(child) = self.by_id.get_mut(id) {
+            child.life = Life::Ended(exit);
+        }
+    }
+
+    /// Notes of a child that sleeps why it could not be started, as an end that it rests after.
+    pub fn failed(&mut self, id: &str, why: String, now_ns: u64) {
+        let Some(child) = self.by_id.get_mut(id) else { return };
+        child.life = Life::Ended(Exit { code: None, signal: None, at_ns: now_ns });
+        child.trouble = Some(why);
+        self.restarts.ended(id, 0, now_ns);
     }
 
     /// Sends `signal` to the child and everything in its group; one that ends it ends it for good.
     pub fn signal(&mut self, id: &str, signal: i32) -> Result<(), String> {
         let child = self.by_id.get(id).ok_or_else(|| format!("there is no child {id:?}"))?;
         let was_to_return = [libc::SIGTERM, libc::SIGKILL].contains(&signal) && self.restarts.remove(id);
-        if child.exit.is_some() {
-            return if was_to_return { Ok(()) } else { Err(format!("child {id:?} has ended already")) };
+        if child.life != Life::Running {
+            return if was_to_return { Ok(()) } else { Err(format!("child {id:?} does not run")) };
         }
         // SAFETY: plain system call; real-time signals have numbers that the enum does not know.
         match unsafe { libc::kill(-child.pid.as_raw(), signal) } {
@@ -125,7 +164,7 @@ impl Children {
     /// Drops an ended child and its log; an unknown one is ignored.
     pub fn forget(&mut self, id: &str) -> Result<(), String> {
         let Some(child) = self.by_id.get(id) else { return Ok(()) };
-        if child.exit.is_none() {
+        if child.life == Life::Running {
             return Err(format!("child {id:?} still runs; signal it first"));
         }
         self.logs.remove(&child.serial);
@@ -153,8 +192,12 @@ impl Children {
             return Reaped::Stranger;
         };
         let now_ns = monotonic_ns();
-        child.exit = Some(exit_of(status, now_ns));
-        self.restarts.ended(&id, now_ns.saturating_sub(child.spawned_at_ns), now_ns);
+        let exit = exit_of(status, now_ns);
+        (child.life, child.trouble) = (Life::Ended(exit), None);
+        match self.restarts.order(&id).is_some_and(|order| is_idle(order, exit)) {
+            true => self.restarts.rests(&id, now_ns),
+            false => self.restarts.ended(&id, now_ns.saturating_sub(child.spawned_at_ns), now_ns),
+        }
         Reaped::Child(id)
     }
 }
@@ -164,6 +207,11 @@ pub enum Reaped {
     /// Something that one of our children left behind.
     Stranger,
     Child(String),
+}
+
+/// Whether a child ended because nobody wants it now.
+fn is_idle(order: &SpawnOrder, exit: Exit) -> bool {
+    order.summons.as_ref().is_some_and(|summons| exit.code == Some(summons.idle_status))
 }
 
 fn exit_of(status: nix::Result<WaitStatus>, at_ns: u64) -> Exit {

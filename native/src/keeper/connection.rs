@@ -20,19 +20,26 @@ impl From<Vec<u8>> for Packet {
 }
 
 /// A peer. While it has something unread it is not asked for more, so that what is kept for it stays bounded: one
-/// answer, or one id per ended child.
+/// answer, or one id per child whose state changed.
 pub struct Connection {
     socket: OwnedFd,
     answer: Option<Packet>,
-    /// Ids of ended children that a watcher has not been told of; `None` for a peer that does not watch.
+    /// Ids of children that a watcher has not been told of; `None` for a peer that does not watch.
     untold: Option<VecDeque<String>>,
+    /// Whether it may ask for `wake` and nothing else.
+    pub only_wakes: bool,
     /// What epoll was last told to wait for.
     pub waits_for_room: bool,
 }
 
 impl Connection {
     pub fn new(socket: OwnedFd) -> Self {
-        Self { socket, answer: None, untold: None, waits_for_room: false }
+        Self { socket, answer: None, untold: None, only_wakes: false, waits_for_room: false }
+    }
+
+    /// The connection of a child that may only wake others.
+    pub fn of_waker(socket: OwnedFd) -> Self {
+        Self { only_wakes: true, ..Self::new(socket) }
     }
 
     pub fn socket(&self) -> BorrowedFd<'_> {
@@ -43,15 +50,15 @@ impl Connection {
         self.untold.is_some()
     }
 
-    pub fn watch(&mut self, exited: impl Iterator<Item = String>) {
-        self.untold = Some(exited.collect());
+    pub fn watch(&mut self, worth_telling: impl Iterator<Item = String>) {
+        self.untold = Some(worth_telling.collect());
     }
 
     pub fn answer(&mut self, packet: Packet) {
         self.answer = Some(packet);
     }
 
-    /// Notes that `id` ended; an error when this watcher has not read for far too long.
+    /// Notes that `id` changed; an error when this watcher has not read for far too long.
     pub fn tell(&mut self, id: &str) -> io::Result<()> {
         match &mut self.untold {
             Some(untold) if untold.len() >= 2 * MAX_CHILDREN => Err(io::Error::other("a watcher that does not read")),

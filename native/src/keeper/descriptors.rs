@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 /// The most descriptors one cloud may have held.
-pub const MAX_HELD: usize = 16_384;
+pub const MAX_HELD: usize = 32_768;
 /// Kept free for connections, descriptors on their way, and the keeper's own use.
 const RESERVE: usize = 512;
 

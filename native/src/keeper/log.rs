@@ -6,6 +6,7 @@
 use nix::fcntl::OFlag;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -34,6 +35,14 @@ impl CappedFile {
         if self.try_append(bytes).is_err() {
             self.dropped_bytes += bytes.len() as u64;
         }
+    }
+
+    /// The file for the child to write itself, after it was turned over where it is half full; `None` on a full disk.
+    pub fn into_own(mut self) -> io::Result<Option<OwnedFd>> {
+        if self.size_bytes > MAX_FILE_BYTES / 2 {
+            self.turn_over()?;
+        }
+        Ok(self.file.map(OwnedFd::from))
     }
 
     fn try_append(&mut self, bytes: &[u8]) -> io::Result<()> {

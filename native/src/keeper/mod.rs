@@ -15,6 +15,7 @@ mod protocol;
 mod requests;
 mod restarts;
 mod server;
+mod sleepers;
 mod spawn;
 
 use crate::arguments::Options;

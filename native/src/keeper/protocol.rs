@@ -22,6 +22,8 @@ pub enum Request {
     Spawn(Box<SpawnOrder>),
     Signal { id: String, signal: i32 },
     Forget { id: String },
+    Wake { id: String },
+    Budget { name: String, bytes: u64 },
     Children(Page),
     Watch,
     Shutdown,
@@ -60,6 +62,39 @@ pub struct SpawnOrder {
     /// Start it again whenever it ends by itself.
     #[serde(default)]
     pub restart: bool,
+    /// Start it only when it is wanted, and again whenever it is wanted again.
+    pub summons: Option<Summons>,
+    /// Let it write its log itself; the keeper then holds nothing of it open. For those that print little.
+    #[serde(default)]
+    pub own_log: bool,
+    /// Number of a socket the child gets, on which it may ask for `wake` and nothing else.
+    pub waker: Option<i32>,
+}
+
+impl SpawnOrder {
+    /// Whether it is started more than once.
+    pub fn lives_on(&self) -> bool {
+        self.restart || self.summons.is_some()
+    }
+}
+
+/// What starts a child that sleeps, beside `wake`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Summons {
+    /// Name of the held descriptor: as soon as it can be read, the child is started.
+    pub held: String,
+    /// The exit status that says "nobody wants me now"; every other end is a failure, after which it rests.
+    pub idle_status: i32,
+    /// Name of the budget its memory comes from, and how much it is.
+    pub memory: Option<Share>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Share {
+    pub budget: String,
+    pub bytes: u64,
 }
 
 /// A descriptor the child gets under the number `target`; exactly one source is given.
@@ -111,11 +146,17 @@ pub struct ChildRow<'a> {
     pub signal: Option<i32>,
     pub exited_at_ns: Option<u64>,
     pub log: Option<&'a str>,
+    /// Whether it is started when it is wanted.
+    pub summoned: bool,
+    /// Why it could not be started when it was wanted last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<&'a str>,
 }
 
 #[derive(Serialize, PartialEq, Eq, Debug)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
+    Asleep,
     Running,
     Exited,
 }
@@ -140,14 +181,19 @@ pub fn answer(body: &impl Serialize) -> Vec<u8> {
     to_bytes(&Answer { ok: true, body })
 }
 
-pub fn exited_event(row: &ChildRow<'_>) -> Vec<u8> {
+pub fn changed_event(row: &ChildRow<'_>) -> Vec<u8> {
     #[derive(Serialize)]
     struct Event<'a> {
         event: &'static str,
         #[serde(flatten)]
         row: &'a ChildRow<'a>,
     }
-    to_bytes(&Event { event: "exited", row })
+    let event = match row.state {
+        State::Asleep => "slept",
+        State::Running => "woken",
+        State::Exited => "exited",
+    };
+    to_bytes(&Event { event, row })
 }
 
 /// An answer with as many of `rows` under `key` as fit one packet.

@@ -1,15 +1,19 @@
 //! What each request does. A refusal is a sentence and changes nothing.
 
-use super::children::{Child, Children};
+use super::children::{Child, Children, Exit, Life};
 use super::connection::Packet;
 use super::descriptors::{Held, OpenFiles};
 use super::log::{CappedFile, LogPipe};
 use super::outer::OuterProc;
 use super::protocol::{self, Identity, Inherited, Page, Request, SpawnOrder};
+use super::sleepers::Sleepers;
 use super::spawn::{Spawner, Started, output_pipe};
 use crate::failure::{Context, Failure};
 use crate::seqpacket::{MAX_DESCRIPTORS, MAX_PACKET_BYTES};
+use crate::time::monotonic_ns;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use serde::Serialize;
+use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::rc::Rc;
@@ -24,13 +28,18 @@ pub struct Cloud {
     spawner: Spawner,
     open_files: OpenFiles,
     last_serial: u64,
+    pub sleepers: Sleepers,
+    /// Children that watchers are to be told of.
+    changed: Vec<String>,
+    /// Serials of new children, whose output is to be read.
+    started: Vec<u64>,
+    /// Our ends of new children's sockets for `wake`.
+    wakers: Vec<OwnedFd>,
 }
 
 /// What the server has to do besides sending the answer.
 pub enum Effect {
     None,
-    /// The output of this child (its serial) is to be read.
-    Spawned(u64),
     Watch,
     Shutdown,
 }
@@ -49,12 +58,29 @@ impl Cloud {
         let namespaces = vec![own("user")?, Rc::new(controllers_mount), own("pid")?, own("mnt")?];
         let spawner = Spawner::new(open_files).context("cannot prepare for children")?;
         let (children, held) = (Children::default(), Held::new()?);
-        Ok(Self { children, held, identity, namespaces, outer, spawner, open_files, last_serial: 0 })
+        let sleepers = Sleepers::new().context("epoll")?;
+        Ok(Self {
+            children,
+            held,
+            identity,
+            namespaces,
+            outer,
+            spawner,
+            open_files,
+            last_serial: 0,
+            sleepers,
+            changed: vec![],
+            started: vec![],
+            wakers: vec![],
+        })
     }
 
-    /// Does what the packet asks.
-    pub fn handle(&mut self, bytes: &[u8], descriptors: Vec<OwnedFd>) -> (Packet, Effect) {
+    /// Does what the packet asks; a peer that `only_wakes` may ask for nothing else.
+    pub fn handle(&mut self, bytes: &[u8], descriptors: Vec<OwnedFd>, only_wakes: bool) -> (Packet, Effect) {
         let answered = match serde_json::from_slice(bytes) {
+            Ok(request) if only_wakes && !matches!(request, Request::Wake { .. }) => {
+                Err("this connection is for `wake` only".into())
+            }
             Ok(request) => self.perform(request, descriptors),
             Err(why) => Err(format!("not a request: {why}")),
         };
@@ -74,14 +100,15 @@ impl Cloud {
             Request::Held(Page { after }) => {
                 plain(Ok(protocol::page("names", self.held.names(&after), MAX_PACKET_BYTES).into()))
             }
-            Request::Spawn(order) => {
-                let packet = self.spawn(order.into(), &descriptors)?;
-                Ok((packet, Effect::Spawned(self.last_serial)))
+            Request::Spawn(order) => plain(self.spawn(order.into(), &descriptors)),
+            Request::Signal { id, signal } => plain(self.signal(&id, signal).map(|()| protocol::done().into())),
+            Request::Forget { id } => plain(self.children.forget(&id).map(|()| protocol::done().into()))
+                .inspect(|_| self.sleepers.disarm(&id)),
+            Request::Wake { id } => plain(self.wake(&id).map(|()| protocol::done().into())),
+            Request::Budget { name, bytes } => {
+                self.sleepers.set_budget(name, bytes);
+                plain(Ok(protocol::done().into()))
             }
-            Request::Signal { id, signal } => {
-                plain(self.children.signal(&id, signal).map(|()| protocol::done().into()))
-            }
-            Request::Forget { id } => plain(self.children.forget(&id).map(|()| protocol::done().into())),
             Request::Children(Page { after }) => {
                 plain(Ok(protocol::page("children", self.children.rows(&after), MAX_PACKET_BYTES).into()))
             }
@@ -110,46 +137,136 @@ impl Cloud {
 
     fn spawn(&mut self, order: Rc<SpawnOrder>, passed: &[OwnedFd]) -> Answer {
         self.children.room_for(&order.id)?;
-        if order.restart && order.fds.iter().any(|one| one.passed.is_some()) {
+        if order.lives_on() && order.fds.iter().any(|one| one.passed.is_some()) {
             return Err(format!("child {:?}: one that is started again inherits held descriptors only", order.id));
         }
-        self.start(&order, passed)?;
+        match order.summons {
+            None => self.start(&order, passed)?,
+            Some(_) => self.put_to_sleep(&order)?,
+        }
         let answer = protocol::answer(&self.children.get(&order.id).map(spawned));
-        if order.restart {
+        if order.lives_on() {
             self.children.restarts.insert(order);
         }
         Ok(answer.into())
     }
 
-    /// Starts the children whose time has come again; gives the serials of those whose output is to be read.
-    pub fn start_again(&mut self, now_ns: u64) -> Vec<u64> {
-        let mut started = vec![];
+    /// Starts the children whose time has come again, or puts them to sleep.
+    pub fn start_again(&mut self, now_ns: u64) {
         for order in self.children.restarts.take_due(now_ns) {
-            match self.start(&order, &[]) {
-                Ok(()) => started.push(self.last_serial),
-                Err(why) => {
-                    complain_in_log(&order, &why);
-                    self.children.restarts.ended(&order.id, 0, now_ns);
-                }
+            let again = match order.summons {
+                None => self.start(&order, &[]),
+                Some(_) => self.put_to_sleep(&order),
+            };
+            if let Err(why) = again {
+                complain_in_log(&order, &why);
+                self.children.restarts.ended(&order.id, 0, now_ns);
             }
         }
-        started
+    }
+
+    /// Starts every sleeper that something waits for.
+    pub fn wake_wanted(&mut self) {
+        for id in self.sleepers.wanted() {
+            // Why not is told to those who watch.
+            let _ = self.wake(&id);
+        }
+    }
+
+    /// Starts a child that sleeps; one that runs is fine.
+    fn wake(&mut self, id: &str) -> Result<(), String> {
+        let child = self.children.get(id).ok_or_else(|| format!("there is no child {id:?}"))?;
+        match child.life {
+            Life::Running => Ok(()),
+            Life::Ended(_) => Err(match &child.trouble {
+                Some(why) => why.clone(),
+                None => format!("child {id:?} has just failed and rests; its log says why"),
+            }),
+            Life::Asleep => {
+                let order = self.children.restarts.order(id).cloned().ok_or("it cannot be started")?;
+                self.sleepers.disarm(id);
+                self.changed.push(id.to_owned());
+                let started = self.sleepers.take_memory(&order).and_then(|()| self.start(&order, &[]));
+                started.inspect_err(|why| {
+                    self.sleepers.give_memory_back(id);
+                    self.children.failed(id, why.clone(), monotonic_ns());
+                })
+            }
+        }
+    }
+
+    /// Has a child wait until it is wanted.
+    fn put_to_sleep(&mut self, order: &SpawnOrder) -> Result<(), String> {
+        let Some(summons) = &order.summons else { return Ok(()) };
+        program_of(order)?;
+        let descriptor = Rc::clone(self.held.get(&summons.held)?);
+        self.sleepers.arm(&order.id, &descriptor)?;
+        self.last_serial += 1;
+        let child = Child {
+            serial: self.last_serial,
+            pid: nix::unistd::Pid::from_raw(0),
+            outer_pid: 0,
+            start_ticks: 0,
+            spawned_at_ns: monotonic_ns(),
+            privileged: false,
+            log_path: order.log.clone(),
+            is_summoned: true,
+            life: Life::Asleep,
+            trouble: None,
+        };
+        self.children.add(&order.id, child, None);
+        self.changed.push(order.id.clone());
+        Ok(())
+    }
+
+    /// Notes that a child ended.
+    pub fn ended(&mut self, id: &str) {
+        self.sleepers.give_memory_back(id);
+        self.changed.push(id.to_owned());
+    }
+
+    fn signal(&mut self, id: &str, signal: i32) -> Result<(), String> {
+        let was_asleep = self.children.get(id).is_some_and(|child| child.life == Life::Asleep);
+        self.children.signal(id, signal)?;
+        if was_asleep {
+            self.sleepers.disarm(id);
+            self.children.end_asleep(id, Exit { code: None, signal: Some(signal), at_ns: monotonic_ns() });
+            self.changed.push(id.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Takes the ids of the children that watchers are to be told of.
+    pub fn take_changed(&mut self) -> Vec<String> {
+        mem::take(&mut self.changed)
+    }
+
+    /// Takes the serials of new children, whose output is to be read.
+    pub fn take_started(&mut self) -> Vec<u64> {
+        mem::take(&mut self.started)
+    }
+
+    /// Takes our ends of new children's sockets for `wake`.
+    pub fn take_wakers(&mut self) -> Vec<OwnedFd> {
+        mem::take(&mut self.wakers)
     }
 
     fn start(&mut self, order: &SpawnOrder, passed: &[OwnedFd]) -> Result<(), String> {
         self.need_descriptors(1)?;
-        if !order.argv.first().is_some_and(|program| program.starts_with('/')) {
-            return Err(format!("child {:?}: argv must begin with an absolute path", order.id));
-        }
+        program_of(order)?;
         let netns = order.netns.as_ref().map(|name| self.held.get(name)).transpose()?.cloned();
         let netns = netns.as_ref().map(|shared| shared.as_fd());
-        let (log, writer) = open_log(order)?.unzip();
+        let (log, writer) = open_output(order)?;
         let output = writer.as_ref().map(|pipe| pipe.as_fd());
-        let inherited = inherited(&self.held, &order.fds, passed)?;
+        let mut inherited = inherited(&self.held, &order.fds, passed)?;
+        let (ours, theirs) = waker(order)?.unzip();
+        inherited.extend(order.waker.zip(theirs.as_ref()).map(|(target, socket)| (socket.as_fd(), target)));
         let started = self.spawner.start(order, &inherited, output, netns)?;
         self.last_serial += 1;
         let child = self.child(order, &started);
         self.children.add(&order.id, child, log);
+        self.started.push(self.last_serial);
+        self.wakers.extend(ours);
         Ok(())
     }
 
@@ -164,7 +281,9 @@ impl Cloud {
             spawned_at_ns: started.spawned_at_ns,
             privileged: order.privileged,
             log_path: order.log.clone(),
-            exit: None,
+            is_summoned: order.summons.is_some(),
+            life: Life::Running,
+            trouble: None,
         }
     }
 
@@ -186,15 +305,31 @@ fn spawned(child: &Child) -> impl Serialize {
     Spawned { pid: child.outer_pid, start_ticks: child.start_ticks, spawned_at_ns: child.spawned_at_ns }
 }
 
-fn open_log(order: &SpawnOrder) -> Result<Option<(LogPipe, OwnedFd)>, String> {
-    let Some(path) = &order.log else { return Ok(None) };
+fn program_of(order: &SpawnOrder) -> Result<&str, String> {
+    let program = order.argv.first().filter(|program| program.starts_with('/'));
+    program.map(String::as_str).ok_or_else(|| format!("child {:?}: argv must begin with an absolute path", order.id))
+}
+
+/// A child's socket for `wake`, if it is to have one: our end and its own.
+fn waker(order: &SpawnOrder) -> Result<Option<(OwnedFd, OwnedFd)>, String> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let pair = |_| socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags);
+    order.waker.map(pair).transpose().map_err(|why| format!("child {:?}: socketpair: {why}", order.id))
+}
+
+/// Where a child's output is read by us, if we do, and what it writes to.
+fn open_output(order: &SpawnOrder) -> Result<(Option<LogPipe>, Option<OwnedFd>), String> {
+    let Some(path) = &order.log else { return Ok((None, None)) };
     let complain = |why: std::io::Error| format!("child {:?}: log {path:?}: {why}", order.id);
     if !path.starts_with('/') {
         return Err(format!("child {:?}: log {path:?} is not an absolute path", order.id));
     }
     let file = CappedFile::open(Path::new(path)).map_err(complain)?;
+    if order.own_log {
+        return Ok((None, file.into_own().map_err(complain)?));
+    }
     let (reader, writer) = output_pipe().map_err(complain)?;
-    Ok(Some((LogPipe::new(reader, file), writer)))
+    Ok((Some(LogPipe::new(reader, file)), Some(writer)))
 }
 
 fn complain_in_log(order: &SpawnOrder, why: &str) {

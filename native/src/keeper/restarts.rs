@@ -1,4 +1,4 @@
-//! Children that are started again when they end, and when.
+//! Children that are started again when they end (or put to sleep again), and when.
 
 use super::protocol::SpawnOrder;
 use std::collections::BTreeMap;
@@ -39,6 +39,17 @@ impl Restarts {
         }
         restart.due_ns = Some(now_ns + restart.wait_ns);
         restart.wait_ns = (restart.wait_ns * 2).min(LONGEST_WAIT_NS);
+    }
+
+    /// Notes that a child ended because nobody wants it: it may sleep at once.
+    pub fn rests(&mut self, id: &str, now_ns: u64) {
+        let Some(restart) = self.0.get_mut(id) else { return };
+        (restart.wait_ns, restart.due_ns) = (FIRST_WAIT_NS, Some(now_ns));
+    }
+
+    /// The order of a child that is to live on.
+    pub fn order(&self, id: &str) -> Option<&Rc<SpawnOrder>> {
+        self.0.get(id).map(|restart| &restart.order)
     }
 
     /// When the next one is due [ns].

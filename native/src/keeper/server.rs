@@ -1,8 +1,8 @@
 //! The keeper's loop: sleeps until a peer speaks, a child prints, or a child ends.
 
-use super::children::Reaped;
+use super::children::{Life, Reaped};
 use super::connection::Connection;
-use super::protocol::{exited_event, refusal};
+use super::protocol::{changed_event, refusal};
 use super::requests::{Cloud, Effect};
 use crate::failure::{Context, Failure};
 use crate::seqpacket::{self, MAX_PACKET_BYTES, Received};
@@ -19,7 +19,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 const MAX_CONNECTIONS: usize = 128;
 const SIGNALS: u64 = 0;
 const LISTENER: u64 = 1;
-const FIRST_FREE: u64 = 2;
+const SLEEPERS: u64 = 2;
+const FIRST_FREE: u64 = 3;
 /// Marks the token of a child's output; the rest of it is the child's serial.
 const OUTPUT: u64 = 1 << 63;
 
@@ -41,6 +42,7 @@ impl Server {
         let signals = SignalFd::with_flags(&super::handled_signals(), flags).context("signalfd")?;
         epoll.add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS)).context("epoll")?;
         epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER)).context("epoll")?;
+        epoll.add(cloud.sleepers.descriptor(), EpollEvent::new(EpollFlags::EPOLLIN, SLEEPERS)).context("epoll")?;
         Ok(Self {
             epoll,
             signals,
@@ -64,9 +66,8 @@ impl Server {
             for event in &events[..count] {
                 self.dispatch(event.data(), event.events());
             }
-            for serial in self.cloud.start_again(monotonic_ns()) {
-                self.listen_to(serial);
-            }
+            self.cloud.start_again(monotonic_ns());
+            self.take_up_new();
         }
         Ok(())
     }
@@ -82,6 +83,7 @@ impl Server {
         match token {
             SIGNALS => self.on_signals(),
             LISTENER => self.on_listener(),
+            SLEEPERS => self.cloud.wake_wanted(),
             _ if token & OUTPUT != 0 => self.on_output(token & !OUTPUT),
             _ => self.on_connection(token, flags),
         }
@@ -106,10 +108,32 @@ impl Server {
         if let Some(log) = children.logs.get_mut(&serial) {
             log.drain(&mut self.buffer);
         }
+        self.cloud.ended(id);
+    }
+
+    /// Listens to what new children print and ask, and tells watchers which ones changed.
+    fn take_up_new(&mut self) {
+        for serial in self.cloud.take_started() {
+            self.listen_to(serial);
+        }
+        for socket in self.cloud.take_wakers() {
+            self.connect(Connection::of_waker(socket));
+        }
+        let changed = self.cloud.take_changed();
+        if changed.is_empty() {
+            return;
+        }
         let watchers: Vec<u64> =
             self.connections.iter().filter(|(_, one)| one.watches()).map(|(token, _)| *token).collect();
         for token in watchers {
-            self.with_connection(token, |connection, _| connection.tell(id));
+            self.with_connection(token, |connection, _| changed.iter().try_for_each(|id| connection.tell(id)));
+        }
+    }
+
+    fn connect(&mut self, connection: Connection) {
+        let token = self.new_token();
+        if self.epoll.add(connection.socket(), EpollEvent::new(EpollFlags::EPOLLIN, token)).is_ok() {
+            self.connections.insert(token, connection);
         }
     }
 
@@ -129,10 +153,7 @@ impl Server {
             let _ = seqpacket::send(std::os::fd::AsFd::as_fd(&socket), &refusal(&sentence), &[]);
             return;
         }
-        let token = self.new_token();
-        if self.epoll.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, token)).is_ok() {
-            self.connections.insert(token, Connection::new(socket));
-        }
+        self.connect(Connection::new(socket));
     }
 
     /// Our own user may speak to us, but not what runs inside the cloud without privilege.
@@ -167,7 +188,6 @@ impl Server {
             Ok(())
         });
         match effect {
-            Effect::Spawned(serial) => self.listen_to(serial),
             Effect::Shutdown => self.stopping = true,
             Effect::None | Effect::Watch => {}
         }
@@ -183,8 +203,8 @@ impl Server {
         let acted = act(connection, (&mut self.cloud, &mut self.buffer));
         let children = &self.cloud.children;
         let event = |id: &str| {
-            let child = children.get(id).filter(|child| child.exit.is_some());
-            child.map(|child| exited_event(&child.row(id)))
+            let child = children.get(id).filter(|child| child.is_summoned || child.life != Life::Running);
+            child.map(|child| changed_event(&child.row(id)))
         };
         let sent = acted.and_then(|()| connection.flush(event)).and_then(|()| wait_for(&self.epoll, token, connection));
         if sent.is_err() {
@@ -222,10 +242,10 @@ fn converse(connection: &mut Connection, cloud: &mut Cloud, buffer: &mut [u8]) -
     if connection.watches() {
         return Err(closed());
     }
-    let (answer, effect) = cloud.handle(&buffer[..bytes], descriptors);
+    let (answer, effect) = cloud.handle(&buffer[..bytes], descriptors, connection.only_wakes);
     connection.answer(answer);
     if matches!(effect, Effect::Watch) {
-        connection.watch(cloud.children.exited().cloned());
+        connection.watch(cloud.children.worth_telling().cloned());
     }
     Ok(effect)
 }

@@ -6,6 +6,7 @@
 
 use super::capabilities;
 use super::descriptors::OpenFiles;
+use super::log::MAX_FILE_BYTES;
 use super::protocol::SpawnOrder;
 use crate::time::monotonic_ns;
 use nix::fcntl::OFlag;
@@ -46,6 +47,7 @@ struct Image {
     moves: Vec<(RawFd, RawFd)>,
     address_space_bytes: Option<u64>,
     open_files: (u64, u64),
+    file_bytes: Option<u64>,
     nice: i32,
     small_pages: bool,
     privileged: bool,
@@ -102,6 +104,7 @@ impl Spawner {
             moves,
             address_space_bytes: order.limits.address_space_bytes,
             open_files: self.open_files.of_child(order.limits.open_files),
+            file_bytes: order.own_log.then_some(MAX_FILE_BYTES),
             nice: order.nice,
             small_pages: order.small_pages,
             privileged: order.privileged,
@@ -244,6 +247,9 @@ unsafe fn set_limits(image: &Image) -> Result<(), &'static str> {
     };
     set(libc::RLIMIT_CORE, (0, 0), "limit of core files")?;
     set(libc::RLIMIT_NOFILE, image.open_files, "limit of open files")?;
+    if let Some(bytes) = image.file_bytes {
+        set(libc::RLIMIT_FSIZE, (bytes, bytes), "limit of files")?;
+    }
     match image.address_space_bytes {
         Some(bytes) => set(libc::RLIMIT_AS, (bytes, bytes), "limit of address space"),
         None => Ok(()),

@@ -13,6 +13,8 @@ log = logging.getLogger(__name__)
 
 BOOT_RETRY = Duration.of_ms(5)
 FIRST_PATIENCE = Duration.of_ms(100)
+# Whoever woke an instance comes first.
+SUMMONED_LEAD = Duration.of_ms(100)
 
 
 class HealthMonitor:
@@ -60,6 +62,8 @@ class HealthMonitor:
             self._tell(spec, handle, reason)
 
     async def _follow(self, spec: InstanceSpec, handle: Handle) -> None:
+        if spec.is_summoned:
+            await asyncio.sleep(SUMMONED_LEAD.seconds)
         await self._first_answer(spec)
         self._tell(spec, handle, None)
         silent = 0

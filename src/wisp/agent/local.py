@@ -11,18 +11,21 @@ from wisp.agent.health import HealthMonitor
 from wisp.model.action import NetworkAction, StartInstance, StopInstance
 from wisp.model.description import Kind
 from wisp.model.instance import Handle, InstanceSpec, InstanceState, ObservedInstance
+from wisp.model.plan import Plan
 from wisp.model.report import (
     InstanceExited,
     InstanceFound,
     InstanceNotStarted,
+    InstanceSlept,
     InstanceStarted,
     InstanceStopped,
+    InstanceWoken,
     NetworkChanged,
     NetworkObserved,
     Report,
 )
 from wisp.ports.health import HealthProber
-from wisp.ports.instance import ExitWatch, InstanceDriver
+from wisp.ports.instance import InstanceDriver, Life, LifeWatch, Sign
 from wisp.ports.network import NetworkDriver
 from wisp.primitives.errors import PermanentDriverError, UnknownInstance, WispError
 from wisp.primitives.time import Clock, Duration
@@ -43,7 +46,7 @@ class LocalAgent:
         drivers: One per kind that this machine runs.
         network: Makes the network.
         prober: Asks instances whether they answer.
-        exits: Tells when a process ends.
+        lives: Tells when a process ends, wakes up or falls asleep.
         secrets: Gives the values of the secrets that a spec names, at the moment they are needed.
         clock: Tells the time of what is reported.
         report: Takes every report.
@@ -55,16 +58,19 @@ class LocalAgent:
         drivers: Mapping[Kind, InstanceDriver],
         network: NetworkDriver,
         prober: HealthProber,
-        exits: ExitWatch,
+        lives: LifeWatch,
         secrets: Callable[[InstanceSpec], Awaitable[Mapping[str, str]]],
         clock: Clock,
         report: Callable[[Report], None],
     ) -> None:
-        self._drivers, self._network, self._exits = drivers, network, exits
+        self._drivers, self._network, self._lives = drivers, network, lives
         self._secrets, self._clock, self._report = secrets, clock, report
         self._monitor = HealthMonitor(prober, clock, report)
         self._running: dict[str, Handle] = {}
+        self._specs: dict[str, InstanceSpec] = {}
         self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
+        self._sharing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._sharing.set_result(None)
 
     async def observe(self, seen: Sequence[ObservedInstance]) -> None:
         """Report the network as it is, and what became of instances that an earlier controller left."""
@@ -72,11 +78,14 @@ class LocalAgent:
         await asyncio.gather(*(self._find(instance) for instance in seen))
 
     async def watch(self) -> None:
-        """Report ended processes until cancelled."""
-        async for child in self._exits.exits():
-            if handle := self._running.get(child):
+        """Report processes that end, wake up or fall asleep, until cancelled."""
+        async for sign in self._lives.signs():
+            handle = self._running.get(sign.child)
+            if handle and handle.is_summoned:
+                self._report_summoned(handle, sign)
+            elif handle:
                 await self._report_if_ended(handle)
-            elif child == DELAY_CHILD:
+            elif sign.child == DELAY_CHILD:
                 await self._look_at_network()
 
     async def look_around(self) -> None:
@@ -106,6 +115,7 @@ class LocalAgent:
         spec = action.spec
         try:
             async with self._starting:
+                await self._sharing
                 handle = await self._driver(spec.kind).start(spec, await self._secrets(spec))
         except WispError as failure:
             permanent = isinstance(failure, PermanentDriverError)
@@ -113,8 +123,10 @@ class LocalAgent:
                 InstanceNotStarted(name=spec.name, spec_digest=spec.digest, error=str(failure), is_permanent=permanent)
             )
             return
-        self._running[handle.child] = handle
+        self._running[handle.child], self._specs[handle.child] = handle, spec
         self._report(InstanceStarted(handle=handle, started_at=handle.spawned_at))
+        if handle.is_summoned:
+            return
         self._monitor.add(spec, handle)
         await self._report_if_ended(handle)
 
@@ -129,13 +141,20 @@ class LocalAgent:
                 error = str(failure)
         self._report(InstanceStopped(name=action.name, error=error))
 
-    def follow(self, specs: Sequence[InstanceSpec]) -> None:
-        """Watch the health of instances found running, now that their specs are known."""
-        by_digest = {(spec.name, spec.digest): spec for spec in specs}
+    def follow(self, plan: Plan) -> None:
+        """Watch the health of instances found running, now that their specs are known, and share out memory."""
+        by_digest = {(spec.name, spec.digest): spec for spec in plan.instances}
+        self._sharing = asyncio.create_task(self._share_memory(plan.memory_left_bytes), name="share memory")
         for handle in self._running.values():
             spec = by_digest.get((handle.instance, handle.spec_digest))
             if spec and not self._monitor.has(handle):
-                self._monitor.add(spec, handle)
+                self._specs[handle.child] = spec
+                if not handle.is_summoned:
+                    self._monitor.add(spec, handle)
+
+    async def _share_memory(self, left_bytes: Mapping[str, int]) -> None:
+        for host, memory_bytes in left_bytes.items():
+            await self._lives.set_budget(host, memory_bytes)
 
     async def close(self) -> None:
         """Stop watching; what runs goes on running."""
@@ -171,8 +190,22 @@ class LocalAgent:
             await self._driver(Kind(handle.driver)).stop(handle, grace=Duration(0))
             self._report(InstanceExited(child=handle.child, reason=ended.reason))
 
+    def _report_summoned(self, handle: Handle, sign: Sign) -> None:
+        """Report what became of a summoned instance; only while it is awake is it asked whether it is well."""
+        self._monitor.remove(handle)
+        match sign.life:
+            case Life.ASLEEP:
+                self._report(InstanceSlept(child=handle.child))
+            case Life.RUNNING:
+                self._report(InstanceWoken(child=handle.child, pid=sign.pid, started_at=sign.since))
+                if spec := self._specs.get(handle.child):
+                    self._monitor.add(spec, handle)
+            case Life.EXITED:
+                self._report(InstanceExited(child=handle.child, reason=sign.reason))
+
     def _forget(self, handle: Handle) -> None:
         self._running.pop(handle.child, None)
+        self._specs.pop(handle.child, None)
         self._monitor.remove(handle)
 
 

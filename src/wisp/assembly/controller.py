@@ -47,7 +47,7 @@ async def run(folder: CloudFolder, settings: Settings) -> None:
         drivers=hands.drivers,
         network=hands.network,
         prober=hands.prober,
-        exits=hands.children,
+        lives=hands.children,
         secrets=hands.secrets_of,
         clock=clock,
         report=runner.put,
@@ -74,7 +74,7 @@ def state_of(core: ControllerCore) -> ControllerState:
     """Sum up where the controller is."""
     specs: tuple[InstanceSpec, ...] = core.plan.instances if core.plan else ()
     digests = {spec.name: spec.digest for spec in specs}
-    ready = sum(seen.state is InstanceState.READY for seen in core.instances.values())
+    ready = sum(seen.state.is_well for seen in core.instances.values())
     return ControllerState(
         revision=core.revision,
         settled=core.is_settled,

@@ -181,6 +181,8 @@ class _Builder:
         path = vnf_path(service, vnf)
         if sites and body.placement.sites:
             self._reader.complain(f"{path}.placement.sites", "says sites twice", f"keep only {vnf}.sites")
+        if body.min_instances == 0:
+            self._check_can_sleep(path, vnfd)
         constraints = _constraints(body.placement)
         publish = tuple(self._published(body, path))
         overrides = self._filled_values(body.config)
@@ -196,6 +198,16 @@ class _Builder:
                     constraints=constraints if site is None else replace(constraints, sites=(site,)),
                     publish=publish,
                     egress=body.egress,
+                    idle_timeout=Duration.of_us(body.idle_timeout) if body.min_instances == 0 else None,
+                )
+
+    def _check_can_sleep(self, path: str, vnfd: Vnfd) -> None:
+        for vdu in vnfd.vdus:
+            if not vdu.kind.is_unikernel:
+                self._reader.complain(
+                    f"{path}.min_instances",
+                    f"is 0, but {vdu.name} of {vnfd.name} is a {vdu.kind}, which cannot be started by a packet",
+                    "use a unikernel, or min_instances: 1",
                 )
 
     def _published(self, body: declared.VnfBody, path: str) -> Iterator[PublishedPort]:

@@ -214,6 +214,14 @@ class VnfBody:
         "Ports of this machine that lead to it: `[ADDRESS:]PORT:TARGET_PORT[/udp]`.",
         default=(),
     )
+    min_instances: int = key(
+        Count(0, 1),
+        "`0`: it sleeps and costs nothing until it is wanted, by a DNS query for its name or a packet to its address.",
+        default=1,
+    )
+    idle_timeout: int = key(
+        Amount(units.TIME), "With `min_instances: 0`: after so long without work it sleeps again.", default=30_000_000
+    )
     egress: bool = key(
         Flag(),
         "Whether it may reach the outside of the cloud, through a user-space NAT; names are answered at 10.0.2.3.",

@@ -28,8 +28,10 @@ from wisp.model.report import (
     InstanceExited,
     InstanceFound,
     InstanceNotStarted,
+    InstanceSlept,
     InstanceStarted,
     InstanceStopped,
+    InstanceWoken,
     NetworkChanged,
     NetworkObserved,
     Report,
@@ -151,6 +153,10 @@ class ControllerCore:
                 self._network_changed(event, now)
             case InstanceStarted():
                 self._started(event, now)
+            case InstanceWoken():
+                self._woken(event, now)
+            case InstanceSlept():
+                self._slept(event, now)
             case InstanceNotStarted():
                 self._not_started(event, now)
             case InstanceStopped():
@@ -193,14 +199,40 @@ class ControllerCore:
             ObservedInstance(
                 name=handle.instance,
                 spec_digest=handle.spec_digest,
-                state=InstanceState.STARTING,
+                state=InstanceState.ASLEEP if handle.is_summoned else InstanceState.STARTING,
                 handle=handle,
                 changed_at=now,
                 started_at=event.started_at,
                 failures=failures,
             )
         )
-        self._tell(now, "instance-started", handle.instance, f"process {handle.pid}")
+        if handle.is_summoned:
+            self._tell(now, "instance-asleep", handle.instance, "starts when it is wanted")
+        else:
+            self._tell(now, "instance-started", handle.instance, f"process {handle.pid}")
+
+    def _woken(self, event: InstanceWoken, now: Instant) -> None:
+        seen = self._by_child(event.child)
+        if seen is None or (seen.started_at == event.started_at and seen.state is not InstanceState.ASLEEP):
+            return
+        self._record(
+            replace(
+                seen,
+                state=InstanceState.STARTING,
+                changed_at=now,
+                started_at=event.started_at,
+                start_ms=None,
+            )
+        )
+        self._tell(now, "instance-woken", seen.name, f"it is wanted; process {event.pid}")
+
+    def _slept(self, event: InstanceSlept, now: Instant) -> None:
+        seen = self._by_child(event.child)
+        if seen is None or seen.state is InstanceState.ASLEEP:
+            return
+        failures = seen.failures if seen.state is InstanceState.EXITED else 0
+        self._record(replace(seen, state=InstanceState.ASLEEP, changed_at=now, failures=failures, reason=""))
+        self._tell(now, "instance-asleep", seen.name, "nobody wants it now")
 
     def _not_started(self, event: InstanceNotStarted, now: Instant) -> None:
         self._busy.pop(event.name, None)
@@ -253,7 +285,7 @@ class ControllerCore:
             replace(
                 seen,
                 state=InstanceState.EXITED,
-                handle=None,
+                handle=seen.handle if seen.handle and seen.handle.is_summoned else None,
                 changed_at=now,
                 failures=failures,
                 reason=event.reason,
@@ -280,8 +312,14 @@ class ControllerCore:
         self._tell(now, "instance-unhealthy", seen.name, problem, Severity.WARNING)
 
     def _ready(self, seen: ObservedInstance, at: Instant, now: Instant) -> None:
+        ready = replace(seen, state=InstanceState.READY, changed_at=now, reason="")
+        if seen.handle and seen.handle.is_summoned:
+            # It answers whoever wanted it long before we ask.
+            self._record(ready)
+            self._tell(now, "instance-ready", seen.name, "answers")
+            return
         start_ms = seen.start_ms if seen.start_ms is not None else (at - seen.started_at).ms
-        self._record(replace(seen, state=InstanceState.READY, changed_at=now, start_ms=start_ms, reason=""))
+        self._record(replace(ready, start_ms=start_ms))
         self._tell(now, "instance-ready", seen.name, f"answers after {start_ms:.1f} ms")
 
     def _next_step(self, now: Instant) -> Step:
@@ -307,7 +345,7 @@ class ControllerCore:
         )
 
     def _is_settled(self, actions: Sequence[Action]) -> bool:
-        ready = all(seen.state is InstanceState.READY for seen in self._instances.values())
+        ready = all(seen.state.is_well for seen in self._instances.values())
         return self.plan is not None and not actions and not self._busy and ready
 
     def _saw_network(self, network: Network) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from wisp.controller.core import ControllerCore, DesiredChanged, Input, Step, Woken
 from wisp.model.action import NetworkAction, StartInstance, StopInstance
 from wisp.model.instance import InstanceSpec
+from wisp.model.plan import Plan
 from wisp.model.report import InstanceNotStarted, InstanceStopped, NetworkChanged
 from wisp.ports.store import StateStore
 from wisp.primitives.errors import WispError
@@ -38,8 +39,8 @@ class Agent(Protocol):
         """Stop one instance."""
         ...
 
-    def follow(self, specs: Sequence[InstanceSpec]) -> None:
-        """Watch instances found running."""
+    def follow(self, plan: Plan) -> None:
+        """Watch instances found running, and let those that sleep share the memory that is left."""
         ...
 
 
@@ -120,7 +121,7 @@ class Runner:
 
     def _perform(self, step: Step, agent: Agent) -> None:
         if step.planned:
-            agent.follow(step.planned[1].instances)
+            agent.follow(step.planned[1])
         if step.network:
             self._spawn(agent.change_network(step.network), self._network_broke)
         for stop in step.stops:

@@ -293,6 +293,8 @@ class DeclaredInstance:
         site: The site it was declared for, where its profile names some.
         publish: Ports of this machine that lead to it.
         egress: Whether it may reach the outside of the cloud.
+        idle_timeout: For one that is started only when it is wanted: after so long without work it goes to sleep.
+            ``None`` for one that always runs.
     """
 
     name: str
@@ -304,6 +306,7 @@ class DeclaredInstance:
     constraints: PlacementConstraints = PlacementConstraints()
     publish: tuple[PublishedPort, ...] = ()
     egress: bool = False
+    idle_timeout: Duration | None = None
 
 
 @frozen

@@ -73,6 +73,7 @@ class InstanceSpec:
         address6, gateway6: The same as IPv6; a guest is alone in its subnet there.
         after: Instances that must have answered (or failed) before this one starts.
         is_workload: Whether it is a device's workload and not a network function.
+        idle_timeout: For one that sleeps until it is wanted: how long without work until it sleeps again.
         door: For the relay of a published port or an external device; its socket is bound outside, by ``wisp up``.
     """
 
@@ -96,7 +97,13 @@ class InstanceSpec:
     boot_deadline: Duration
     after: tuple[str, ...] = ()
     is_workload: bool = False
+    idle_timeout: Duration | None = None
     door: Door | None = None
+
+    @property
+    def is_summoned(self) -> bool:
+        """Whether it is started only when it is wanted."""
+        return self.idle_timeout is not None
 
     @property
     def digest(self) -> str:
@@ -118,9 +125,10 @@ class Handle:
         version: Of this form.
         driver: The kind whose driver made it.
         child: Identity under which the keeper knows the process.
-        pid: Process id as the machine sees it.
+        pid: Process id as the machine sees it; 0 for a summoned instance, which has one only while it is awake.
         start_ticks: Start time of that process [clock ticks since boot], so that a reused pid is noticed.
         spawned_at: When it was spawned.
+        is_summoned: Whether it sleeps until it is wanted.
     """
 
     version: int = 1
@@ -131,15 +139,22 @@ class Handle:
     pid: int
     start_ticks: int
     spawned_at: Instant
+    is_summoned: bool = False
 
 
 class InstanceState(StrEnum):
     """Where an instance is in its life."""
 
+    ASLEEP = "asleep"
     STARTING = "starting"
     READY = "ready"
     UNHEALTHY = "unhealthy"
     EXITED = "exited"
+
+    @property
+    def is_well(self) -> bool:
+        """Whether all is as it should be: it answers, or would as soon as it is wanted."""
+        return self in (InstanceState.READY, InstanceState.ASLEEP)
 
 
 @frozen

@@ -74,6 +74,7 @@ class Tap:
         interface: Name inside the namespace, at most 15 characters.
         gateway: The host's address, answered on the tap, as ``10.0.16.1/32``.
         address: The guest's address, without prefix.
+        mac: The guest's hardware address, for one that never misses a frame: nobody needs to ask for it then.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Tap:
     interface: str
     gateway: str
     address: str
+    mac: str | None = None
 
 
 @frozen

@@ -45,12 +45,17 @@ class Decision:
 
 @frozen
 class Plan:
-    """All that shall exist, and why."""
+    """All that shall exist, and why.
+
+    Attributes:
+        memory_left_bytes: Host → memory that its instances share which sleep until they are wanted [byte].
+    """
 
     decisions: tuple[Decision, ...] = ()
     assignments: Assignments = Assignments()
     network: Network = Network()
     instances: tuple[InstanceSpec, ...] = ()
+    memory_left_bytes: Mapping[str, int] = field(default_factory=dict)
 
 
 @frozen

@@ -37,6 +37,27 @@ class InstanceStarted:
 
 
 @frozen
+class InstanceWoken:
+    """A summoned instance was wanted and started.
+
+    Attributes:
+        pid: Its process as the machine sees it.
+        started_at: When it was spawned.
+    """
+
+    child: str
+    pid: int
+    started_at: Instant
+
+
+@frozen
+class InstanceSlept:
+    """A summoned instance sleeps, and starts when it is wanted."""
+
+    child: str
+
+
+@frozen
 class InstanceNotStarted:
     """An instance could not be spawned; ``is_permanent`` when trying again would fail the same way."""
 
@@ -77,6 +98,8 @@ Report = (
     | InstanceFound
     | NetworkChanged
     | InstanceStarted
+    | InstanceWoken
+    | InstanceSlept
     | InstanceNotStarted
     | InstanceStopped
     | InstanceExited

@@ -42,7 +42,16 @@ def plan(
         assignments=assignments,
         network=realised.network(),
         instances=realised.instances(),
+        memory_left_bytes=_memory_left(desired, assignments),
     )
+
+
+def _memory_left(desired: DesiredState, assignments: Assignments) -> dict[str, int]:
+    left = {host.name: host.memory_bytes for host in desired.hosts}
+    for instance in desired.instances:
+        if instance.idle_timeout is None:
+            left[assignments.hosts[instance.name]] -= instance.vdu.memory_bytes
+    return left
 
 
 def _assignments(desired: DesiredState, observed: ObservedState, decisions: tuple[Decision, ...]) -> Assignments:

@@ -120,8 +120,8 @@ def _memory(group: Group, usage: Usage) -> Constraint:
         return f"has {MEMORY.render(free)} of {MEMORY.render(host.memory_bytes)} memory left"
 
     return Constraint(
-        text=f"memory: {MEMORY.render(group.memory_bytes)}{_together(group)}",
-        holds=lambda host: usage.free(host.name).memory_bytes >= group.memory_bytes,
+        text=f"memory: {MEMORY.render(group.reserved.memory_bytes + group.asleep.memory_bytes)}{_together(group)}",
+        holds=lambda host: usage.after(group, host.name).memory_bytes >= 0,
         why_not=why_not,
     )
 
@@ -132,8 +132,8 @@ def _cpu(group: Group, usage: Usage) -> Constraint:
         return f"has {CPU.render(free)} of {CPU.render(host.cpu_millicores)} cores left"
 
     return Constraint(
-        text=f"cpu: {CPU.render(group.cpu_millicores)}{_together(group)}",
-        holds=lambda host: usage.free(host.name).cpu_millicores >= group.cpu_millicores,
+        text=f"cpu: {CPU.render(group.reserved.cpu_millicores + group.asleep.cpu_millicores)}{_together(group)}",
+        holds=lambda host: usage.after(group, host.name).cpu_millicores >= 0,
         why_not=why_not,
     )
 

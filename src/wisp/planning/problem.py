@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from wisp.model.description import DeclaredInstance, DesiredState, Host
+from wisp.model.description import DeclaredInstance, DesiredState, Host, Vdu
 from wisp.model.observation import ObservedState
 from wisp.model.peer import Peers
 from wisp.planning.routing import Topology
@@ -18,14 +18,15 @@ class Group:
 
     Attributes:
         members: In the order they were declared; mostly one.
-        cpu_millicores, memory_bytes: What they need together [1/1000 core], [byte].
+        reserved: What those that always run need together.
+        asleep: The most that one of those needs that sleep until they are wanted; they share what nobody reserved.
         apart: Instances that must not be on the same host.
         previous: Host that the first member was on before, or ``None``.
     """
 
     members: tuple[DeclaredInstance, ...]
-    cpu_millicores: int
-    memory_bytes: int
+    reserved: "Room"
+    asleep: "Room"
     apart: frozenset[str]
     previous: str | None
 
@@ -107,8 +108,8 @@ class PlacementProblem:
     def _group(self, members: tuple[DeclaredInstance, ...], apart: Mapping[str, set[str]]) -> Group:
         return Group(
             members=members,
-            cpu_millicores=sum(member.vdu.cpu_millicores for member in members),
-            memory_bytes=sum(member.vdu.memory_bytes for member in members),
+            reserved=_sum(member.vdu for member in members if member.idle_timeout is None),
+            asleep=_largest(_sum([member.vdu]) for member in members if member.idle_timeout is not None),
             apart=frozenset[str]().union(*(apart[member.name] for member in members)),
             previous=self._previous.get(members[0].name),
         )
@@ -144,10 +145,20 @@ class PlacementProblem:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What a host has left."""
+    """Something of a host [1/1000 core], [byte]."""
 
-    cpu_millicores: int
-    memory_bytes: int
+    cpu_millicores: int = 0
+    memory_bytes: int = 0
+
+
+def _sum(vdus: Iterable[Vdu]) -> Room:
+    each = [(vdu.cpu_millicores, vdu.memory_bytes) for vdu in vdus]
+    return Room(sum(cpu for cpu, _ in each), sum(memory for _, memory in each))
+
+
+def _largest(rooms: Iterable[Room]) -> Room:
+    each = [Room(), *rooms]
+    return Room(max(room.cpu_millicores for room in each), max(room.memory_bytes for room in each))
 
 
 class Usage:
@@ -155,14 +166,26 @@ class Usage:
 
     def __init__(self, hosts: Iterable[Host]) -> None:
         self._free = {host.name: Room(host.cpu_millicores, host.memory_bytes) for host in hosts}
+        self._asleep = dict.fromkeys(self._free, Room())
         self.host_of: dict[str, str] = {}
 
     def free(self, host: str) -> Room:
-        """Give what ``host`` has left."""
+        """Give what ``host`` has left that nobody reserved."""
         return self._free[host]
+
+    def after(self, group: Group, host: str) -> Room:
+        """Give what ``host`` would have left with ``group``, were the largest awake of those that sleep there."""
+        free, asleep = self._free[host], _largest((self._asleep[host], group.asleep))
+        return Room(
+            free.cpu_millicores - group.reserved.cpu_millicores - asleep.cpu_millicores,
+            free.memory_bytes - group.reserved.memory_bytes - asleep.memory_bytes,
+        )
 
     def put(self, group: Group, host: str) -> None:
         """Place a group."""
-        free = self._free[host]
-        self._free[host] = Room(free.cpu_millicores - group.cpu_millicores, free.memory_bytes - group.memory_bytes)
+        free, reserved = self._free[host], group.reserved
+        self._free[host] = Room(
+            free.cpu_millicores - reserved.cpu_millicores, free.memory_bytes - reserved.memory_bytes
+        )
+        self._asleep[host] = _largest((self._asleep[host], group.asleep))
         self.host_of |= {member.name: host for member in group.members}

@@ -116,6 +116,7 @@ class Realisation:
             interface=interface("tap", instance.name),
             gateway=f"{self._gateway(host)}/32",
             address=self._address(instance.name),
+            mac=addressing.mac(self._address(instance.name)) if instance.vdu.kind is Kind.SPT else None,
         )
 
     def _routes(self) -> Iterator[Route]:
@@ -185,6 +186,7 @@ class Realisation:
             mac=addressing.mac(address) if is_guest else None,
             health=vdu.health,
             boot_deadline=vdu.boot_deadline,
+            idle_timeout=instance.idle_timeout,
         )
 
     def _workload(self, device: Device) -> InstanceSpec:

@@ -1,10 +1,11 @@
 """The port that starts and stops instances; one driver per kind."""
 
 from collections.abc import AsyncIterator, Mapping
+from enum import StrEnum
 from typing import Protocol
 
 from wisp.model.instance import Handle, InstanceSpec
-from wisp.primitives.time import Duration
+from wisp.primitives.time import Duration, Instant
 from wisp.primitives.values import frozen
 
 
@@ -66,6 +67,8 @@ class InstanceDriver(Protocol):
     async def start(self, spec: InstanceSpec, secrets: Mapping[str, str]) -> Handle:
         """Spawn the instance and give its handle at once, without waiting until it answers.
 
+        A summoned one is only made ready to be: it is spawned when it is wanted, however often.
+
         An instance already running from the same spec is left alone and its handle given.
 
         Args:
@@ -91,9 +94,40 @@ class InstanceDriver(Protocol):
         ...
 
 
-class ExitWatch(Protocol):
-    """Tells at once when a process of the cloud ends."""
+class Life(StrEnum):
+    """What became of a process of the cloud."""
 
-    def exits(self) -> AsyncIterator[str]:
-        """Give the children that ended, instances by their :attr:`Handle.child`; first those that ended before."""
+    ASLEEP = "asleep"
+    RUNNING = "running"
+    EXITED = "exited"
+
+
+@frozen
+class Sign:
+    """A process ended, or a summoned one woke up or fell asleep.
+
+    Attributes:
+        child: The process, for instances their :attr:`Handle.child`.
+        life: What it does now.
+        pid: Its process as the machine sees it; 0 while it sleeps.
+        since: When it was spawned.
+        reason: For a summoned one that ended: why, as a sentence.
+    """
+
+    child: str
+    life: Life
+    pid: int
+    since: Instant
+    reason: str = ""
+
+
+class LifeWatch(Protocol):
+    """Tells at once when a process of the cloud ends, or a summoned one wakes up or falls asleep."""
+
+    def signs(self) -> AsyncIterator[Sign]:
+        """Give what happens; first those that ended before, and how it is with every summoned one."""
+        ...
+
+    async def set_budget(self, host: str, memory_bytes: int) -> None:
+        """Let the summoned instances of a host take so much memory together [byte]."""
         ...

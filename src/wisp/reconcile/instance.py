@@ -92,7 +92,7 @@ def _is_turn(spec: InstanceSpec, specs: Mapping[str, InstanceSpec], observed: Ob
 
 
 def _has_had_its_chance(seen: ObservedInstance | None) -> bool:
-    return seen is not None and (seen.state is InstanceState.READY or seen.failures > 0)
+    return seen is not None and (seen.state.is_well or seen.failures > 0)
 
 
 class Ground:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from wisp.model.description import Kind
 from wisp.model.instance import Handle, InstanceSpec
-from wisp.ports.instance import Capabilities, Exit, Fingerprint
+from wisp.ports.instance import Capabilities, Exit, Fingerprint, Life, Sign
 from wisp.primitives.errors import TransientDriverError, UnknownInstance
 from wisp.primitives.time import Clock, Duration, Instant
 
@@ -22,11 +22,12 @@ START_TIME = {
 class _Record:
     handle: Handle
     answers_at: Instant
+    is_asleep: bool = False
     exit: Exit | None = None
 
 
 class SimulatedInstances:
-    """Implements :class:`wisp.ports.instance.InstanceDriver` and ``ExitWatch``, and the health prober beside it.
+    """Implements :class:`wisp.ports.instance.InstanceDriver` and ``LifeWatch``, and the health prober beside it.
 
     Args:
         kind: The kind it stands for.
@@ -38,7 +39,7 @@ class SimulatedInstances:
         self._records: dict[str, _Record] = {}
         self._names: dict[str, str] = {}
         self._next_pid = 1
-        self._exits: asyncio.Queue[str] = asyncio.Queue()
+        self._signs: asyncio.Queue[Sign] = asyncio.Queue()
         self._refusals: dict[str, str] = {}
 
     def capabilities(self) -> Capabilities:
@@ -61,7 +62,8 @@ class SimulatedInstances:
         if record and record.exit is None:
             return record.handle
         handle = self._new_handle(spec, child)
-        self._records[child] = _Record(handle=handle, answers_at=handle.spawned_at + START_TIME[self._kind])
+        answers_at = handle.spawned_at + START_TIME[self._kind]
+        self._records[child] = _Record(handle=handle, answers_at=answers_at, is_asleep=spec.is_summoned)
         self._names[spec.name] = child
         return handle
 
@@ -77,10 +79,13 @@ class SimulatedInstances:
         del grace  # a record needs no time to end
         self._records.pop(handle.child, None)
 
-    async def exits(self) -> AsyncIterator[str]:
-        """Give children as they end."""
+    async def signs(self) -> AsyncIterator[Sign]:
+        """Give what becomes of children."""
         while True:
-            yield await self._exits.get()
+            yield await self._signs.get()
+
+    async def set_budget(self, host: str, memory_bytes: int) -> None:
+        """Take note of nothing: records need no memory."""
 
     async def probe(self, spec: InstanceSpec, *, within: Duration) -> str | None:
         """Answer once the start time of the kind has passed."""
@@ -88,13 +93,31 @@ class SimulatedInstances:
         record = self._records.get(f"{spec.name}@{spec.digest}")
         if record is None or record.exit:
             return "connection refused"
+        if record.is_asleep:
+            self.wake(spec.name)
         return None if self._clock.now() >= record.answers_at else "still booting"
 
     def crash(self, instance: str, reason: str = "killed by SIGKILL") -> None:
         """End an instance as if by itself."""
         child = self._names[instance]
         self._records[child].exit = Exit(code=None, signal=9, reason=reason)
-        self._exits.put_nowait(child)
+        self._tell(child, Life.EXITED, reason)
+
+    def wake(self, instance: str) -> None:
+        """Have a summoned instance be wanted."""
+        record = self._records[self._names[instance]]
+        record.is_asleep, record.answers_at = False, self._clock.now() + START_TIME[self._kind]
+        self._tell(record.handle.child, Life.RUNNING)
+
+    def put_to_sleep(self, instance: str) -> None:
+        """Have nobody want a summoned instance."""
+        record = self._records[self._names[instance]]
+        record.is_asleep = True
+        self._tell(record.handle.child, Life.ASLEEP)
+
+    def _tell(self, child: str, life: Life, reason: str = "") -> None:
+        pid = 0 if life is Life.ASLEEP else self._records[child].handle.pid
+        self._signs.put_nowait(Sign(child=child, life=life, pid=pid, since=self._clock.now(), reason=reason))
 
     def refuse(self, instance: str, reason: str | None) -> None:
         """Have later starts of an instance fail with ``reason``; ``None`` lets them succeed again."""
@@ -110,7 +133,8 @@ class SimulatedInstances:
             instance=spec.name,
             spec_digest=spec.digest,
             child=child,
-            pid=self._next_pid,
-            start_ticks=self._next_pid,
+            pid=0 if spec.is_summoned else self._next_pid,
+            start_ticks=0 if spec.is_summoned else self._next_pid,
             spawned_at=self._clock.now(),
+            is_summoned=spec.is_summoned,
         )

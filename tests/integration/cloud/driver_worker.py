@@ -23,7 +23,7 @@ from wisp.drivers.network.emulated import EmulatedNetwork
 from wisp.drivers.prober import NamespaceProber
 from wisp.model.description import Kind
 from wisp.model.instance import Handle, InstanceSpec
-from wisp.ports.instance import Capabilities, Exit, Fingerprint
+from wisp.ports.instance import Capabilities, Exit, Fingerprint, Life
 from wisp.primitives.time import Duration
 
 CLONE_NEWNET = 0x4000_0000
@@ -75,8 +75,9 @@ class Worker:
             await self._end_of(handle.child).wait()
 
     async def _watch(self) -> None:
-        async for child in self._children.exits():
-            self._end_of(child).set()
+        async for sign in self._children.signs():
+            if sign.life is Life.EXITED:
+                self._end_of(sign.child).set()
 
     def _end_of(self, child: str) -> asyncio.Event:
         return self._ends.setdefault(child, asyncio.Event())

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,13 +12,16 @@ from wisp.drivers.clock.system import SystemClock
 from wisp.model.action import StartInstance, StopInstance
 from wisp.model.description import HealthCheck, Kind
 from wisp.model.instance import InstanceSpec
+from wisp.model.plan import Plan
 from wisp.model.report import (
     HealthReported,
     InstanceExited,
     InstanceFound,
     InstanceNotStarted,
+    InstanceSlept,
     InstanceStarted,
     InstanceStopped,
+    InstanceWoken,
     NetworkObserved,
 )
 from wisp.primitives.time import Duration
@@ -43,7 +47,7 @@ class Machine:
             drivers={Kind.SPT: self.instances},
             network=SimulatedNetwork(),
             prober=self.instances,
-            exits=self.instances,
+            lives=self.instances,
             secrets=self.no_secrets,
             clock=SystemClock(),
             report=self.reports.append,
@@ -124,7 +128,7 @@ async def test_the_next_agent_finds_what_runs_and_watches_it(machine):
     await second.observe([found_unstarted(handle)])
     assert await machine.reported(NetworkObserved)
     assert (await machine.reported(InstanceFound)).seen.handle == handle
-    second.follow([SPEC])
+    second.follow(Plan(instances=(SPEC,)))
     assert (await machine.reported(HealthReported)).problem is None
     await second.close()
 
@@ -143,3 +147,24 @@ async def test_the_next_agent_tells_what_ended_meanwhile(known):
     ended = await machine.reported(InstanceExited)
     assert ended.reason == ("killed by SIGKILL" if known else "ended while no controller ran")
     await second.close()
+
+
+async def test_a_summoned_instance_is_asked_only_while_it_is_awake():
+    machine = Machine()
+    watching = asyncio.create_task(machine.agent.watch())
+    spec = replace(SPEC, idle_timeout=Duration.of_seconds(1))
+    await machine.agent.start(StartInstance(spec=spec))
+    assert (await machine.reported(InstanceStarted)).handle.is_summoned
+    await asyncio.sleep(0.2)
+    assert machine.reports == []
+    machine.instances.wake(spec.name)
+    await machine.reported(InstanceWoken)
+    assert (await machine.reported(HealthReported)).problem is None
+    machine.instances.put_to_sleep(spec.name)
+    await machine.reported(InstanceSlept)
+    machine.instances.wake(spec.name)
+    await machine.reported(InstanceWoken)
+    machine.instances.crash(spec.name)
+    assert (await machine.reported(InstanceExited)).reason == "killed by SIGKILL"
+    watching.cancel()
+    await machine.agent.close()

@@ -4,6 +4,7 @@ use core::arch::asm;
 
 const READ: usize = 0;
 const WRITE: usize = 1;
+const PREAD: usize = 17;
 const CLOCK_GETTIME: usize = 228;
 const EXIT_GROUP: usize = 231;
 const PPOLL: usize = 271;
@@ -35,6 +36,13 @@ struct PollFd {
 pub fn read(descriptor: i32, bytes: &mut [u8]) -> Option<usize> {
     // SAFETY: the kernel writes at most `bytes.len()` bytes to a slice we own.
     let count = unsafe { call(READ, [descriptor as usize, bytes.as_mut_ptr() as usize, bytes.len(), 0, 0]) };
+    usize::try_from(count).ok().filter(|count| *count > 0)
+}
+
+/// Reads a file from its beginning, wherever others who have it open have got to; `None` when there is nothing.
+pub fn read_from_start(descriptor: i32, bytes: &mut [u8]) -> Option<usize> {
+    // SAFETY: the kernel writes at most `bytes.len()` bytes to a slice we own.
+    let count = unsafe { call(PREAD, [descriptor as usize, bytes.as_mut_ptr() as usize, bytes.len(), 0, 0]) };
     usize::try_from(count).ok().filter(|count| *count > 0)
 }
 

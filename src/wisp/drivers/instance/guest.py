@@ -46,6 +46,8 @@ def configuration_line(spec: InstanceSpec, *, with_mac: bool) -> str:
     own = {"name": spec.name, "ip": f"{spec.address}/{spec.prefix_length}", "gw": spec.gateway or ""}
     # Alone in its subnet, it sends everything to its gateway; in IPv4 the host answers for the others instead.
     own |= {"ip6": f"{spec.address6}/128", "gw6": spec.gateway6 or ""} if spec.address6 else {}
+    if spec.idle_timeout:
+        own |= {"idle": f"{spec.idle_timeout.ns // 1_000_000}ms", "health": spec.health.path}
     mac = {"mac": spec.mac or ""} if with_mac else {}
     options = {key: value for key, value in spec.config if not has_secret(value)}
     apart = {"confidential": "1"} if len(options) < len(spec.config) else {}

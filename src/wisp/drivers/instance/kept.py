@@ -11,20 +11,21 @@ from contextlib import suppress
 from dataclasses import field
 from pathlib import Path
 
-from wisp.drivers.keeper.client import ChildStatus, KeeperClient, SpawnOrder
+from wisp.drivers.keeper.client import ChildStatus, KeeperClient, SpawnOrder, Summons
 from wisp.model.description import Kind
 from wisp.model.instance import Handle, InstanceSpec
-from wisp.ports.instance import Exit
+from wisp.ports.instance import Exit, Life, Sign
 from wisp.primitives.errors import PermanentDriverError, TransientDriverError, UnknownInstance
 from wisp.primitives.time import Duration, Instant
 from wisp.primitives.values import frozen
 
 INSTANCE_PREFIX = "instance/"
+CONFIDENTIAL_PREFIX = "confidential/"
 LOG_TAIL_BYTES = 4096
 FORCE_PATIENCE_S = 10.0
 
 # A child may be started again under its name; news of an earlier life must not be taken for one of the present.
-Life = tuple[str, int, int]
+_LifeId = tuple[str, int, int]
 
 
 @frozen
@@ -38,6 +39,9 @@ class Command:
         held: Held descriptors it inherits, by number.
         address_space_bytes, open_files: Limits; ``None`` for none.
         small_pages: Without transparent huge pages.
+        own_log: Whether it writes its log itself, for one that prints little.
+        wakes_on: Held descriptor that starts it when it is summoned: what can be read there is for it.
+        idle_status: Exit status that says "nobody wants me now".
     """
 
     argv: tuple[str, ...]
@@ -47,6 +51,9 @@ class Command:
     address_space_bytes: int | None = None
     open_files: int | None = None
     small_pages: bool = False
+    own_log: bool = False
+    wakes_on: str = ""
+    idle_status: int = 0
 
 
 class KeptChildren:
@@ -60,8 +67,8 @@ class KeptChildren:
 
     def __init__(self, keeper: KeeperClient, logs: Path, *, epoch_offset_ns: int) -> None:
         self._keeper, self._logs, self._offset_ns = keeper, logs, epoch_offset_ns
-        self._ended: dict[Life, ChildStatus] = {}
-        self._waiting: dict[Life, asyncio.Event] = {}
+        self._ended: dict[_LifeId, ChildStatus] = {}
+        self._waiting: dict[_LifeId, asyncio.Event] = {}
 
     async def spawn(self, spec: InstanceSpec, command: Command, passed: Mapping[int, int] | None = None) -> Handle:
         """Spawn ``command`` for ``spec``; a child already running from the same spec is taken as it is.
@@ -72,20 +79,23 @@ class KeptChildren:
             passed: Own descriptors that the process inherits, by number there.
         """
         child = child_name(spec)
-        if running := await self._running(child):
+        if running := await self._living(child):
             return self._handle(spec.name, spec.digest, str(spec.kind), running)
+        held = {**command.held, **(await self._held_for(child, passed) if spec.is_summoned and passed else {})}
         spawned = await self._keeper.spawn(
             SpawnOrder(
                 child_id=child,
                 argv=command.argv,
                 env=command.environment,
                 netns=command.namespace,
-                held=command.held,
-                passed=passed or {},
+                held=held,
+                passed={} if spec.is_summoned else passed or {},
                 log=self.log_of(spec.name),
                 address_space_bytes=command.address_space_bytes,
                 open_files=command.open_files,
                 small_pages=command.small_pages,
+                own_log=command.own_log,
+                summons=_summons(spec, command) if spec.is_summoned else None,
             )
         )
         return Handle(
@@ -96,20 +106,33 @@ class KeptChildren:
             pid=spawned.pid,
             start_ticks=spawned.start_ticks,
             spawned_at=Instant(spawned.spawned_at_ns + self._offset_ns),
+            is_summoned=spec.is_summoned,
         )
+
+    async def _held_for(self, child: str, passed: Mapping[int, int]) -> dict[int, str]:
+        """Have the keeper hold what a summoned child inherits at each of its starts; give the names by number."""
+        names = {number: f"{CONFIDENTIAL_PREFIX}{child}/{number}" for number in passed}
+        await self._keeper.release(list(names.values()))
+        await self._keeper.hold({names[number]: descriptor for number, descriptor in passed.items()})
+        return names
 
     def log_of(self, instance: str) -> Path:
         """Give the log file of an instance."""
         return self._logs / f"{instance}.log"
 
-    async def exits(self) -> AsyncIterator[str]:
-        """Give children as they end; see :class:`wisp.ports.instance.ExitWatch`."""
+    async def signs(self) -> AsyncIterator[Sign]:
+        """Give what becomes of children; see :class:`wisp.ports.instance.LifeWatch`."""
         async for child in self._keeper.watch():
-            if child.id.startswith(INSTANCE_PREFIX):
-                self._ended[_life_of(child)] = child
+            if child.id.startswith(INSTANCE_PREFIX) and child.state == "exited":
+                if not child.summoned:
+                    self._ended[_life_of(child)] = child
                 if event := self._waiting.pop(_life_of(child), None):
                     event.set()
-            yield child.id
+            yield self._sign(child)
+
+    async def set_budget(self, host: str, memory_bytes: int) -> None:
+        """Let the summoned instances of a host take so much memory together [byte]."""
+        await self._keeper.set_budget(host, memory_bytes)
 
     async def ended(self, handle: Handle) -> Exit | None:
         """Say how a child ended, or ``None`` while it runs.
@@ -129,6 +152,9 @@ class KeptChildren:
         if running:
             await self._end(handle, grace)
         await self._keeper.forget(handle.child)
+        if handle.is_summoned:
+            held = await self._keeper.held()
+            await self._keeper.release([n for n in held if n.startswith(f"{CONFIDENTIAL_PREFIX}{handle.child}/")])
         self._ended.pop(_life(handle), None)
 
     async def handles(self) -> list[Handle]:
@@ -156,8 +182,8 @@ class KeptChildren:
             subject=handle.instance,
         )
 
-    async def _running(self, child: str) -> ChildStatus | None:
-        """Give the running child of that name; one that ended is forgotten, so that the name is free."""
+    async def _living(self, child: str) -> ChildStatus | None:
+        """Give the child of that name that runs or sleeps; one that ended is forgotten, so that the name is free."""
         row = next((row for row in await self._keeper.children() if row.id == child), None)
         if row and row.state == "exited":
             await self._keeper.forget(child)
@@ -177,9 +203,20 @@ class KeptChildren:
             instance=instance,
             spec_digest=digest,
             child=row.id,
-            pid=row.pid,
-            start_ticks=row.start_ticks,
+            pid=0 if row.summoned else row.pid,
+            start_ticks=0 if row.summoned else row.start_ticks,
             spawned_at=Instant(row.spawned_at_ns + self._offset_ns),
+            is_summoned=row.summoned,
+        )
+
+    def _sign(self, row: ChildStatus) -> Sign:
+        is_failure = row.summoned and row.state == "exited"
+        return Sign(
+            child=row.id,
+            life=Life(row.state),
+            pid=row.pid,
+            since=Instant(row.spawned_at_ns + self._offset_ns),
+            reason=row.trouble or self._exit(row, _parse_child(row.id)[0]).reason if is_failure else "",
         )
 
     def _exit(self, row: ChildStatus, instance: str) -> Exit:
@@ -188,12 +225,18 @@ class KeptChildren:
         return Exit(code=row.exit_code, signal=row.signal, reason=f"{how}: {last}" if last else how)
 
 
-def _life_of(row: ChildStatus) -> Life:
-    """Give which of the lives of a child a row tells of."""
-    return row.id, row.pid, row.start_ticks
+def _summons(spec: InstanceSpec, command: Command) -> Summons:
+    return Summons(
+        held=command.wakes_on, idle_status=command.idle_status, budget=spec.host, memory_bytes=spec.memory_bytes
+    )
 
 
-def _life(handle: Handle) -> Life:
+def _life_of(row: ChildStatus) -> _LifeId:
+    """Give which of the lives of a child a row tells of; a summoned one counts as one for all its lives."""
+    return (row.id, 0, 0) if row.summoned else (row.id, row.pid, row.start_ticks)
+
+
+def _life(handle: Handle) -> _LifeId:
     return handle.child, handle.pid, handle.start_ticks
 
 

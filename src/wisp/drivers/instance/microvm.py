@@ -23,6 +23,8 @@ INSTALL_QEMU = "sudo apt-get install -y --no-install-recommends qemu-system-x86"
 TAP_DESCRIPTOR = 3
 CONFIDENTIAL_FILE = "opt/wisp/confidential"
 OPEN_FILES = 256
+# isa-debug-exit ends QEMU with (value << 1) | 1; an idle guest writes 0.
+IDLE_STATUS = 1
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
 
@@ -95,6 +97,8 @@ def command(spec: InstanceSpec, image: Path, hypervisor: Hypervisor) -> Command:
         held={TAP_DESCRIPTOR: f"tap/{spec.name}"},
         open_files=OPEN_FILES,
         small_pages=True,
+        wakes_on=f"tap/{spec.name}",
+        idle_status=IDLE_STATUS,
     )
 
 

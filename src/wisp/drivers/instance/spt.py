@@ -19,6 +19,7 @@ from wisp.primitives.time import Duration
 
 TAP_DESCRIPTOR = 3
 OPEN_FILES = 8
+IDLE_STATUS = 0
 # What the kernel needs of a program's address space beside its segments, to start it at all: stack and vdso.
 START_BYTES = 256 * 1024
 
@@ -81,4 +82,7 @@ def command(spec: InstanceSpec, image: Path) -> Command:
         address_space_bytes=spec.memory_bytes,
         open_files=OPEN_FILES,
         small_pages=True,
+        own_log=True,
+        wakes_on=f"tap/{spec.name}",
+        idle_status=IDLE_STATUS,
     )

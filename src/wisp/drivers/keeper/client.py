@@ -14,7 +14,7 @@ from wisp.drivers.keeper.process import KeeperIdentity, wait_for_end
 from wisp.primitives.errors import PermanentDriverError
 from wisp.primitives.values import frozen
 
-__all__ = ["ChildStatus", "KeeperClient", "KeeperGone", "SpawnOrder", "Spawned"]
+__all__ = ["ChildStatus", "KeeperClient", "KeeperGone", "SpawnOrder", "Spawned", "Summons"]
 
 _T = TypeVar("_T")
 _BATCH = 200
@@ -35,29 +35,50 @@ class Spawned(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChildStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A child: running, or ended and not yet forgotten.
+    """A child: running, ended and not yet forgotten, or asleep until it is wanted.
 
     Attributes:
         id: The name it was spawned under.
         pid: As seen from outside the cloud.
         start_ticks: Start time [clock ticks since boot].
         spawned_at_ns: ``CLOCK_MONOTONIC`` just before the fork [ns].
-        state: ``running`` or ``exited``.
+        state: ``running``, ``exited``, or ``asleep`` for one that is summoned.
         exit_code: What it returned; ``None`` while it runs or when a signal ended it.
         signal: The signal that ended it, if one did.
         exited_at_ns: ``CLOCK_MONOTONIC`` when the keeper saw it end [ns].
         log: Where its output is; ``None`` where it is discarded.
+        summoned: Whether it is started when it is wanted; then it may live many times.
+        trouble: Why it could not be started when it was wanted last.
     """
 
     id: str
     pid: int
     start_ticks: int
     spawned_at_ns: int
-    state: Literal["running", "exited"]
+    state: Literal["asleep", "running", "exited"]
     exit_code: int | None
     signal: int | None
     exited_at_ns: int | None
     log: str | None
+    summoned: bool = False
+    trouble: str | None = None
+
+
+@frozen
+class Summons:
+    """What a child that sleeps is started by, beside :meth:`KeeperClient.wake`.
+
+    Attributes:
+        held: Held descriptor; as soon as it can be read, the child is started.
+        idle_status: Exit status that says "nobody wants me now"; every other end is a failure, after which it rests.
+        budget: Budget its memory comes from (see :meth:`KeeperClient.set_budget`).
+        memory_bytes: How much that is [byte].
+    """
+
+    held: str
+    idle_status: int
+    budget: str
+    memory_bytes: int
 
 
 @frozen
@@ -81,6 +102,9 @@ class SpawnOrder:
         small_pages: Without transparent huge pages; saves memory where little of each is touched.
         restart: Start it again whenever it ends by itself, first after 0.1 s; until it is forgotten, or sent
             SIGTERM or SIGKILL through the keeper. It cannot inherit ``passed`` descriptors.
+        summons: Start it only when it is wanted, again and again; it cannot inherit ``passed`` descriptors.
+        own_log: It writes ``log`` itself; the keeper then holds nothing open for it. For those that print little.
+        waker: Number of a socket the child gets, on which it may ask for ``wake`` and nothing else.
     """
 
     child_id: str
@@ -97,6 +121,9 @@ class SpawnOrder:
     nice: int = 0
     small_pages: bool = False
     restart: bool = False
+    summons: Summons | None = None
+    own_log: bool = False
+    waker: int | None = None
 
     def packet(self) -> Packet:
         """Give the request as the keeper reads it."""
@@ -118,7 +145,15 @@ class SpawnOrder:
             nice=self.nice,
             small_pages=self.small_pages,
             restart=self.restart,
+            summons=None if self.summons is None else _summons(self.summons),
+            own_log=self.own_log,
+            waker=self.waker,
         )
+
+
+def _summons(summons: Summons) -> dict[str, object]:
+    memory = {"budget": summons.budget, "bytes": summons.memory_bytes}
+    return {"held": summons.held, "idle_status": summons.idle_status, "memory": memory}
 
 
 class _Answer(msgspec.Struct):
@@ -208,7 +243,7 @@ class KeeperClient:
         return tuple(names)
 
     async def spawn(self, order: SpawnOrder) -> Spawned:
-        """Start a child; returns once its program runs."""
+        """Start a child; returns once its program runs, or at once for one that sleeps until it is wanted."""
         return await self._ask(order.packet(), Spawned, subject=order.child_id)
 
     async def signal(self, child_id: str, number: int) -> None:
@@ -218,6 +253,14 @@ class KeeperClient:
     async def forget(self, child_id: str) -> None:
         """Drop what is known of an ended child; an unknown one is ignored."""
         await self._request(_packet("forget", id=child_id), subject=child_id)
+
+    async def wake(self, child_id: str) -> None:
+        """Start a child that sleeps; one that runs is fine."""
+        await self._request(_packet("wake", id=child_id), subject=child_id)
+
+    async def set_budget(self, name: str, memory_bytes: int) -> None:
+        """Let the summoned children of a budget take so much memory together [byte]."""
+        await self._request(_packet("budget", name=name, bytes=memory_bytes))
 
     async def children(self) -> tuple[ChildStatus, ...]:
         """Give every child that is known, in order of id."""
@@ -230,10 +273,10 @@ class KeeperClient:
         return tuple(rows)
 
     async def watch(self) -> AsyncIterator[ChildStatus]:
-        """Give each child as it ends, those that ended before and are not forgotten first.
+        """Give each child as it ends, wakes or falls asleep, first those that ended before, and all that are summoned.
 
         Uses a connection of its own. A watcher that does not keep up is cut off by the keeper and connects
-        again by itself, so the same end may be given twice.
+        again by itself, so the same may be given twice; what changed back meanwhile may be left out.
         """
         while True:
             channel = Channel(open_socket(self._directory), peer_of(self._directory))

@@ -339,6 +339,7 @@ def _taps(contents: Mapping[str, Contents], held: frozenset[str]) -> frozenset[T
                         interface=interface.name,
                         gateway=interface.address,
                         address=guest.destination.removesuffix("/32"),
+                        mac=purpose.mac,
                     )
                 )
     return frozenset(taps)

@@ -283,10 +283,12 @@ class Kernel:
             index = self.index(tap.namespace, tap.interface)
             gateway = tap.gateway.partition("/")[0]
             route = m.KernelRoute(f"{tap.address}/32", index, None, gateway, m.ROUTE_TO_GUEST)
-            messages.append(m.set_up(index, tap_alias(tap.name), what, to_guest=True))
+            messages.append(m.set_up(index, tap_alias(tap.name, tap.mac), what, to_guest=True))
             messages += [m.ask_often(family, index, what) for family in self._families]
             messages += self._add_address(index, tap.gateway, what)
             messages += self._add_route(route, what)
+            if tap.mac:
+                messages += [m.add_neighbour(family, index, tap.address, tap.mac, what) for family in self._families]
         return messages
 
     def _add_address(self, index: int, address: str, what: str) -> list[Message]:

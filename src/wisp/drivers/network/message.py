@@ -14,12 +14,14 @@ from wisp.model.network import IPV6_PREFIX
 NEW_LINK, DELETE_LINK, GET_LINK, SET_LINK = 16, 17, 18, 19
 NEW_ADDRESS, GET_ADDRESS = 20, 22
 NEW_ROUTE, DELETE_ROUTE, GET_ROUTE = 24, 25, 26
+NEW_NEIGHBOUR = 28
 NEW_QDISC, DELETE_QDISC, GET_QDISC = 36, 37, 38
 
 LINK_HEADER = struct.Struct("=BxHiII")
 ADDRESS_HEADER = struct.Struct("=BBBBI")
 ROUTE_HEADER = struct.Struct("=BBBBBBBBI")
 QDISC_HEADER = struct.Struct("=BxxxiIII")
+NEIGHBOUR_HEADER = struct.Struct("=BxxxiHxx")
 TBF_PARAMETERS = struct.Struct("=BBHhHI12xIII")
 
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINKINFO, IFLA_IFALIAS, IFLA_STATS64, IFLA_AF_SPEC = 1, 3, 18, 20, 23, 26
@@ -30,6 +32,7 @@ SKIP_STATS = 8
 IFA_ADDRESS, IFA_LOCAL = 1, 2
 SET_NEIGHBOUR_TABLE = 67
 NDTA_NAME, NDTA_PARMS, NDTPA_IFINDEX, NDTPA_RETRANS_TIME, NDTPA_MCAST_PROBES, NDTPA_PROXY_DELAY = 1, 6, 1, 5, 11, 13
+NDA_DST, NDA_LLADDR = 1, 2
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC = 1, 4, 5, 7
 TCA_KIND, TCA_OPTIONS, TBF_PARMS, TBF_RATE64, TBF_BURST = 1, 2, 1, 4, 6
 
@@ -46,6 +49,7 @@ _FRAME_BYTES = 1514
 _BURST_SECONDS = 0.002
 _QUESTION_AGAIN_MS, _QUESTIONS = 50, 20
 _WITHOUT_DAD = 0x02
+_PERMANENT = 0x80
 
 
 class Family(NamedTuple):
@@ -162,6 +166,14 @@ def add_address(family: Family, index: int, address: str, what: str) -> Message:
     packed = family.packed(interface.ip)
     body = header + attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed)
     return Message(NEW_ADDRESS, CREATE | REPLACE, body, what)
+
+
+def add_neighbour(family: Family, index: int, address: str, mac: str, what: str) -> Message:
+    """Enter the hardware address of a neighbour for good; nobody asks for it any more."""
+    header = NEIGHBOUR_HEADER.pack(family.number, index, _PERMANENT)
+    body = attribute(NDA_DST, family.packed(IPv4Address(address)))
+    body += attribute(NDA_LLADDR, bytes.fromhex(mac.replace(":", "")))
+    return Message(NEW_NEIGHBOUR, CREATE | REPLACE, header + body, what)
 
 
 @dataclass(frozen=True, slots=True)

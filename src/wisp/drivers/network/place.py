@@ -18,6 +18,7 @@ _CLONE_NEWNET = 0x4000_0000
 _TUN = Path("/dev/net/tun")
 _TUNSETIFF, _TUNSETIFINDEX = 0x4004_54CA, 0x4004_54DA
 _IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
+_TUNATTACHFILTER = 0x4010_54D5
 _SETTINGS = Path("/proc/sys/net")
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -41,6 +42,29 @@ _STRICT = {
     "ipv4/conf/lo/rp_filter": "1",
     "ipv4/conf/default/proxy_arp": "1",  # the NAT asks on its own wire for everybody it answers to
 }
+
+
+def _instructions(*instructions: tuple[int, int, int, int]) -> bytes:
+    return b"".join(struct.pack("=HBBI", *each) for each in instructions)
+
+
+_LOAD_HALF, _LOAD_BYTE, _EQUAL, _ANY_BIT, _RETURN = 0x28, 0x30, 0x15, 0x45, 0x06
+# A classic BPF program: what hosts tell everybody on a wire of their own accord never reaches a guest, as it would
+# wake one that sleeps. ARP, what is for it alone, and the question who it is (ICMPv6 135, RFC 4861) do.
+_FILTER = _instructions(
+    (_LOAD_HALF, 0, 0, 12),
+    (_EQUAL, 6, 0, 0x0806),
+    (_LOAD_BYTE, 0, 0, 0),
+    (_ANY_BIT, 0, 4, 1),
+    (_LOAD_HALF, 0, 0, 12),
+    (_EQUAL, 0, 3, 0x86DD),
+    (_LOAD_BYTE, 0, 0, 54),
+    (_EQUAL, 0, 1, 135),
+    (_RETURN, 0, 0, 0xFFFF),
+    (_RETURN, 0, 0, 0),
+)
+_FILTER_MEMORY = ctypes.create_string_buffer(_FILTER, len(_FILTER))
+_FOR_GUESTS = struct.pack("=H6xQ", len(_FILTER) // 8, ctypes.addressof(_FILTER_MEMORY))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +175,7 @@ def _make_tap(order: TapOrder) -> int:
         fcntl.ioctl(descriptor, _TUNSETIFINDEX, struct.pack("=I", order.index))
         request = struct.pack("=16sH22x", order.interface.encode(), _IFF_TAP | _IFF_NO_PI)
         fcntl.ioctl(descriptor, _TUNSETIFF, request)
+        fcntl.ioctl(descriptor, _TUNATTACHFILTER, _FOR_GUESTS)
     except OSError as error:
         os.close(descriptor)
         raise OSError(error.errno, f"making tap {order.interface}: {error.strerror}") from error

@@ -84,7 +84,7 @@ async def children(keeper: FakeKeeper, tmp_path: Path) -> AsyncIterator[KeptChil
 
 
 async def watch(kept: KeptChildren) -> None:
-    async for _ in kept.exits():
+    async for _ in kept.signs():
         pass
 
 

@@ -1,0 +1,152 @@
+//! Children that sleep until they are wanted: what wakes them, and whose memory they may take.
+//!
+//! The descriptor that a child sleeps on is only looked at, never read: what made it readable waits there for the child.
+
+use super::protocol::{Share, SpawnOrder};
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+const AT_ONCE: usize = 256;
+
+/// Memory that the children of one name share [byte].
+#[derive(Default)]
+struct Budget {
+    bytes: u64,
+    used_bytes: u64,
+}
+
+pub struct Sleepers {
+    epoll: Epoll,
+    /// A second hand on what each sleeps on, so that it can be taken off the list whoever let go of it meanwhile.
+    armed: BTreeMap<String, (u64, Rc<OwnedFd>)>,
+    ids: HashMap<u64, String>,
+    last_token: u64,
+    budgets: BTreeMap<String, Budget>,
+    /// Budget and bytes of those awake.
+    taken: HashMap<String, (String, u64)>,
+}
+
+impl Sleepers {
+    pub fn new() -> nix::Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let (armed, budgets) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self { epoll, armed, ids: HashMap::new(), last_token: 0, budgets, taken: HashMap::new() })
+    }
+
+    /// Becomes readable when one of the sleepers is wanted.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.epoll.0.as_fd()
+    }
+
+    /// Has `id` woken as soon as `descriptor` can be read.
+    pub fn arm(&mut self, id: &str, descriptor: &Rc<OwnedFd>) -> Result<(), String> {
+        self.disarm(id);
+        self.last_token += 1;
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, self.last_token);
+        self.epoll.add(descriptor.as_ref(), event).map_err(|why| match why {
+            Errno::EEXIST => "another child sleeps on the same descriptor".into(),
+            other => format!("cannot wait for its descriptor: {other}"),
+        })?;
+        self.ids.insert(self.last_token, id.to_owned());
+        self.armed.insert(id.to_owned(), (self.last_token, Rc::clone(descriptor)));
+        Ok(())
+    }
+
+    /// Waits for `id` no longer; one that is not armed is fine.
+    pub fn disarm(&mut self, id: &str) {
+        if let Some((token, descriptor)) = self.armed.remove(id) {
+            let _ = self.epoll.delete(descriptor.as_ref());
+            self.ids.remove(&token);
+        }
+    }
+
+    /// Ids of those that are wanted now.
+    pub fn wanted(&self) -> Vec<String> {
+        let mut events = [EpollEvent::empty(); AT_ONCE];
+        let count = self.epoll.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
+        events[..count].iter().filter_map(|event| self.ids.get(&event.data()).cloned()).collect()
+    }
+
+    /// Lets the children of `name` take so much memory together [byte].
+    pub fn set_budget(&mut self, name: String, bytes: u64) {
+        self.budgets.entry(name).or_default().bytes = bytes;
+    }
+
+    /// Takes the memory of `order` from its budget, if it has one and there is enough.
+    pub fn take_memory(&mut self, order: &SpawnOrder) -> Result<(), String> {
+        let Some(Share { budget: name, bytes }) = share(order) else { return Ok(()) };
+        let budget = self.budgets.entry(name.clone()).or_default();
+        if budget.used_bytes + bytes > budget.bytes {
+            return Err(format!(
+                "{name} has no memory left for it: {} of {} bytes are in use, it needs {bytes}",
+                budget.used_bytes, budget.bytes
+            ));
+        }
+        budget.used_bytes += bytes;
+        self.taken.insert(order.id.clone(), (name.clone(), *bytes));
+        Ok(())
+    }
+
+    pub fn give_memory_back(&mut self, id: &str) {
+        if let Some((name, bytes)) = self.taken.remove(id)
+            && let Some(budget) = self.budgets.get_mut(&name)
+        {
+            budget.used_bytes -= bytes;
+        }
+    }
+}
+
+fn share(order: &SpawnOrder) -> Option<&Share> {
+    order.summons.as_ref()?.memory.as_ref()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+
+    fn pair() -> (Rc<OwnedFd>, OwnedFd) {
+        let (left, right) = socketpair(AddressFamily::Unix, SockType::Datagram, None, SockFlag::SOCK_CLOEXEC).unwrap();
+        (Rc::new(left), right)
+    }
+
+    fn order(bytes: u64) -> SpawnOrder {
+        let summons = format!(r#"{{"held":"x","idle_status":0,"memory":{{"budget":"h1","bytes":{bytes}}}}}"#);
+        serde_json::from_str(&format!(r#"{{"id":"x","argv":["/x"],"summons":{summons}}}"#)).unwrap()
+    }
+
+    #[test]
+    fn one_is_wanted_when_something_waits_for_it_and_nothing_is_read() {
+        let mut sleepers = Sleepers::new().unwrap();
+        let ((here, there), (other, _end)) = (pair(), pair());
+        sleepers.arm("x", &here).unwrap();
+        sleepers.arm("y", &other).unwrap();
+        assert!(sleepers.wanted().is_empty());
+        nix::unistd::write(&there, b"frame").unwrap();
+        assert_eq!(sleepers.wanted(), ["x"]);
+        sleepers.disarm("x");
+        assert!(sleepers.wanted().is_empty());
+        sleepers.arm("x", &here).unwrap();
+        assert_eq!(sleepers.wanted(), ["x"]);
+    }
+
+    #[test]
+    fn memory_is_shared_and_comes_back() {
+        let mut sleepers = Sleepers::new().unwrap();
+        sleepers.set_budget("h1".into(), 100);
+        sleepers.take_memory(&order(60)).unwrap();
+        let refusal = sleepers.take_memory(&order(60)).unwrap_err();
+        assert_eq!(refusal, "h1 has no memory left for it: 60 of 100 bytes are in use, it needs 60");
+        sleepers.give_memory_back("x");
+        sleepers.give_memory_back("x");
+        sleepers.take_memory(&order(60)).unwrap();
+    }
+
+    #[test]
+    fn without_a_budget_of_that_name_there_is_none() {
+        assert!(Sleepers::new().unwrap().take_memory(&order(1)).is_err());
+    }
+}
