@@ -72,6 +72,8 @@ pub struct Addressing {
     pub mac: Option<EthernetAddress>,
     pub ipv4: Ipv4Cidr,
     pub gateway: Option<Ipv4Address>,
+    /// Given where the gateway knows ours too, so that nobody needs to ask.
+    pub gateway_mac: Option<EthernetAddress>,
     pub ipv6: Option<Ipv6Cidr>,
     pub gateway_ipv6: Option<Ipv6Address>,
 }
@@ -82,6 +84,7 @@ impl Addressing {
             mac: optional(config, "mac")?,
             ipv4: optional(config, "ip")?.ok_or(ConfigError { key: "ip".to_string(), reason: "is missing" })?,
             gateway: optional(config, "gw")?,
+            gateway_mac: optional(config, "gwmac")?,
             ipv6: optional(config, "ip6")?,
             gateway_ipv6: optional(config, "gw6")?,
         })

@@ -16,6 +16,8 @@ pub mod content;
 pub mod hal;
 #[cfg(any(feature = "microvm", feature = "spt"))]
 pub mod net;
+#[cfg(feature = "microvm")]
+mod rehearsal;
 
 /// Makes a program an image: its header, and its beginning with the function that makes its role.
 #[cfg(any(feature = "microvm", feature = "spt"))]

@@ -5,6 +5,7 @@ use crate::config::{Addressing, Config, ConfigError};
 use crate::content::{Archive, CONTENT_ADDRESS, ImageHeader, MAGIC};
 use crate::hal;
 use alloc::string::ToString;
+use alloc::vec::Vec;
 use smoltcp::iface::{Config as InterfaceConfig, Interface, SocketSet};
 use smoltcp::phy::{ChecksumCapabilities, Device, TxToken};
 use smoltcp::time::{Duration, Instant};
@@ -35,16 +36,28 @@ fn start<A: App>(header: &'static ImageHeader, make: Make<A>) -> Result<core::co
             .ok_or(ConfigError { key: "confidential".to_string(), reason: "is announced, but the line cannot be read" })?;
         config = Config::parse(&[options, hal::configuration(), &line])?;
     }
-    let addressing = Addressing::read(&config)?;
-    let archive = Archive::parse(archive_bytes)
-        .ok_or(ConfigError { key: "content".to_string(), reason: "is damaged; build the image again" })?;
+    // A network card comes first: what it takes from now on waits in it until we know who we are.
     let mut device = hal::device(&config)?;
+    #[cfg(feature = "microvm")]
+    if let Some(when) = config.get("told") {
+        if when == "later" {
+            crate::rehearsal::rehearse(&mut device, make, options, archive_of(archive_bytes)?);
+        }
+        config = Config::parse(&[options, hal::configuration(), &hal::told(&mut device)])?;
+    }
+    let addressing = Addressing::read(&config)?;
+    let archive = archive_of(archive_bytes)?;
     let mac = addressing.mac.or(device.mac()).ok_or(ConfigError { key: "mac".to_string(), reason: "is missing" })?;
     let mut interface = interface(&addressing, mac, &mut device);
     let mut sockets = SocketSet::new(alloc::vec![]);
     let mut app = make(&config, archive, &mut sockets)?;
     hal::seal();
     let mut announce_at = Instant::ZERO;
+    if let (Some(gateway), Some(its)) = (addressing.gateway, addressing.gateway_mac) {
+        device.give(answer_of(gateway, its, addressing.ipv4.address(), mac));
+        announce_at = hal::now() + ANNOUNCE_EVERY;
+    }
+    let began_at = hal::now();
     let idle = config.get("idle").map(|_| config.duration("idle", core::time::Duration::ZERO)).transpose()?;
     loop {
         let now = hal::now();
@@ -56,7 +69,7 @@ fn start<A: App>(header: &'static ImageHeader, make: Make<A>) -> Result<core::co
         if app.poll(&mut sockets, now) {
             continue;
         }
-        let sleep_at = idle.map(|idle| app.wanted_at(now) + idle.into());
+        let sleep_at = idle.map(|idle| app.wanted_at(now).max(began_at) + idle.into());
         if sleep_at.is_some_and(|at| at <= now) {
             hal::rest(&mut device);
         }
@@ -64,6 +77,10 @@ fn start<A: App>(header: &'static ImageHeader, make: Make<A>) -> Result<core::co
         let wake = wake.into_iter().flatten().min();
         hal::wait(&mut device, wake);
     }
+}
+
+fn archive_of(bytes: &'static [u8]) -> Result<Archive<'static>, ConfigError> {
+    Archive::parse(bytes).ok_or(ConfigError { key: "content".to_string(), reason: "is damaged; build the image again" })
 }
 
 /// The options line and the archive that the image builder appended.
@@ -99,6 +116,23 @@ fn interface(addressing: &Addressing, mac: EthernetAddress, device: &mut hal::Ne
         let _ = interface.routes_mut().add_default_ipv6_route(gateway);
     }
     interface
+}
+
+/// The gateway's answer to the question for its hardware address, as if we had asked.
+fn answer_of(gateway: Ipv4Address, its: EthernetAddress, own: Ipv4Address, mac: EthernetAddress) -> Vec<u8> {
+    let answer = ArpRepr::EthernetIpv4 {
+        operation: ArpOperation::Reply,
+        source_hardware_addr: its,
+        source_protocol_addr: gateway,
+        target_hardware_addr: mac,
+        target_protocol_addr: own,
+    };
+    let ethernet = EthernetRepr { src_addr: its, dst_addr: mac, ethertype: EthernetProtocol::Arp };
+    let mut bytes = alloc::vec![0; EthernetFrame::<&[u8]>::header_len() + answer.buffer_len()];
+    let mut frame = EthernetFrame::new_unchecked(&mut bytes);
+    ethernet.emit(&mut frame);
+    answer.emit(&mut ArpPacket::new_unchecked(frame.payload_mut()));
+    bytes
 }
 
 /// The address that every interface has on its own link (RFC 4291, 2.5.6); routers ask from theirs who we are.

@@ -2,6 +2,7 @@
 //!
 //! * `keeper`: holds what must outlive any controller (see `keeper`).
 //! * `delay`: link delay, jitter and loss through NFQUEUE (see `delay`).
+//! * `tender`: one virtual machine, with who it is and what comes over its tap (see `tender`).
 //! * `relay`: a port bound outside, served by something inside (see `relay`).
 
 mod arguments;
@@ -11,6 +12,7 @@ mod keeper;
 mod limits;
 mod relay;
 mod seqpacket;
+mod tender;
 mod time;
 
 use failure::Failure;
@@ -18,6 +20,7 @@ use std::process::ExitCode;
 
 const HELP: &str = "usage: wisp-native keeper --dir DIR [--ready-fd N]
        wisp-native delay
+       wisp-native tender -- HYPERVISOR ARGUMENTS...
        wisp-native relay --listen-fd N --to ADDRESS:PORT [--udp]
        wisp-native --version";
 
@@ -37,6 +40,7 @@ fn run() -> Result<(), Failure> {
     match program.to_str() {
         Some("keeper") => keeper::run(arguments),
         Some("delay") => delay::run(arguments),
+        Some("tender") => tender::run(arguments),
         Some("relay") => relay::run(arguments),
         Some("--version") => {
             println!("wisp-native {}", env!("CARGO_PKG_VERSION"));

@@ -150,4 +150,7 @@ def _vnf(draw: st.DrawFn, document: dict[str, Any], devices: list[str], others: 
         placement["latency"] = {draw(st.sampled_from(sites + devices)): draw(st.sampled_from(["0us", "5ms", "1s"]))}
     if draw(st.booleans()):
         vnf["egress"] = True
+    vdus = document["vnfds"][vnf["vnfd"]]["vdus"].values()
+    if all(vdu["kind"] != "process" for vdu in vdus) and draw(st.booleans()):
+        vnf |= {"min_instances": 0, "idle_timeout": draw(st.sampled_from(["200ms", "30s"]))}
     return {**vnf, "placement": placement} if placement else vnf

@@ -41,7 +41,7 @@ def assert_agrees(world: World, plan: Plan) -> None:
     assert seen.network == plan.network
     assert set(seen.instances) == {spec.name for spec in plan.instances}
     for spec in plan.instances:
-        assert seen.instances[spec.name].state is InstanceState.READY
+        assert seen.instances[spec.name].state.is_well
         assert seen.instances[spec.name].spec_digest == spec.digest
 
 
@@ -103,7 +103,9 @@ def damage(world: World, chance: Random, plan: Plan) -> None:
             del world.routes[key]
     for spec in plan.instances:
         if chance.random() < 0.5:
-            state = chance.choice(list(InstanceState))
+            state = chance.choice(
+                [each for each in InstanceState if spec.is_summoned or each is not InstanceState.ASLEEP]
+            )
             failures = chance.choice([0, 1, 2, 7, 1000])
             world.instances[spec.name] = observed_instance(spec, state, now=world.now, failures=failures)
     for name in list(world.instances):

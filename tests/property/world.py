@@ -130,9 +130,8 @@ class World:
         assert seen is None or seen.state is InstanceState.EXITED, f"{spec.name} runs already"
         assert spec.namespace in self.namespaces
         assert not spec.kind.is_unikernel or spec.name in self.taps
-        self.instances[spec.name] = observed_instance(
-            spec, InstanceState.STARTING, now=self.now, failures=seen.failures if seen else 0
-        )
+        state = InstanceState.ASLEEP if spec.is_summoned else InstanceState.STARTING
+        self.instances[spec.name] = observed_instance(spec, state, now=self.now, failures=seen.failures if seen else 0)
 
     def _stop(self, name: str) -> None:
         """End an instance; one that failed is remembered with its failures, as the controller does."""

@@ -1,7 +1,7 @@
 //! What differs between the targets: clock, sleep, console, end, heap, and the network device.
 //!
 //! Both targets give the same names: `configuration`, `confidential`, `device`, `seal`, `now`, `wait`, `random_seed`, `write`,
-//! `rest`, `exit`.
+//! `rest`, `exit`; `microvm` has `told` as well.
 
 mod heap;
 mod memory;

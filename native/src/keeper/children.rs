@@ -1,6 +1,6 @@
 //! The children of this keeper: running, or ended and not yet forgotten.
 
-use super::log::LogPipe;
+use super::log::{CappedFile, LogPipe};
 use super::protocol::{ChildRow, SpawnOrder, State};
 use super::restarts::Restarts;
 use crate::time::monotonic_ns;
@@ -130,6 +130,17 @@ impl Children {
     /// Ids of those that have ended, and of those that are started when they are wanted.
     pub fn worth_telling(&self) -> impl Iterator<Item = &String> {
         self.by_id.iter().filter(|(_, child)| child.is_summoned || child.life.exit().is_some()).map(|(id, _)| id)
+    }
+
+    /// Gives the process of `member` to the child of `order`, which sleeps; what it prints goes to `log` from now on.
+    pub fn adopt(&mut self, member: &str, order: &SpawnOrder, log: Option<CappedFile>, now_ns: u64) {
+        let Some(child) = self.by_id.remove(member) else { return };
+        self.ids_by_pid.insert(child.pid, order.id.clone());
+        if let (Some(pipe), Some(log)) = (self.logs.get_mut(&child.serial), log) {
+            pipe.redirect(log);
+        }
+        let child = Child { spawned_at_ns: now_ns, log_path: order.log.clone(), is_summoned: true, ..child };
+        self.by_id.insert(order.id.clone(), child);
     }
 
     /// Ends a child that sleeps.

@@ -107,6 +107,11 @@ impl LogPipe {
         Self { pipe, log }
     }
 
+    /// Has what comes from now on go to another file.
+    pub fn redirect(&mut self, log: CappedFile) {
+        self.log = log;
+    }
+
     pub fn pipe(&self) -> &File {
         &self.pipe
     }

@@ -11,6 +11,7 @@ mod descriptors;
 mod isolation;
 mod log;
 mod outer;
+mod pools;
 mod protocol;
 mod requests;
 mod restarts;

@@ -67,6 +67,10 @@ pub struct SpawnOrder {
     /// Let it write its log itself; the keeper then holds nothing of it open. For those that print little.
     #[serde(default)]
     pub own_log: bool,
+    /// It is a tender: it is told who its guest is, with the guest's tap, on a socket it gets as number 3.
+    pub tender: Option<Tended>,
+    /// It is a tender whose guest boots ahead and waits, in the pool of this name, until somebody is woken who takes it.
+    pub pool: Option<String>,
     /// Number of a socket the child gets, on which it may ask for `wake` and nothing else.
     pub waker: Option<i32>,
 }
@@ -88,6 +92,18 @@ pub struct Summons {
     pub idle_status: i32,
     /// Name of the budget its memory comes from, and how much it is.
     pub memory: Option<Share>,
+}
+
+/// Who the guest of a tender is.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tended {
+    /// The line that the guest is told; nobody else sees it.
+    pub identity: String,
+    /// Name of its held tap.
+    pub tap: String,
+    /// Name of the pool that it may come from.
+    pub pool: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -5,11 +5,12 @@ use super::connection::Packet;
 use super::descriptors::{Held, OpenFiles};
 use super::log::{CappedFile, LogPipe};
 use super::outer::OuterProc;
+use super::pools::Pools;
 use super::protocol::{self, Identity, Inherited, Page, Request, SpawnOrder};
 use super::sleepers::Sleepers;
 use super::spawn::{Spawner, Started, output_pipe};
 use crate::failure::{Context, Failure};
-use crate::seqpacket::{MAX_DESCRIPTORS, MAX_PACKET_BYTES};
+use crate::seqpacket::{self, MAX_DESCRIPTORS, MAX_PACKET_BYTES};
 use crate::time::monotonic_ns;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use serde::Serialize;
@@ -29,6 +30,7 @@ pub struct Cloud {
     open_files: OpenFiles,
     last_serial: u64,
     pub sleepers: Sleepers,
+    pools: Pools,
     /// Children that watchers are to be told of.
     changed: Vec<String>,
     /// Serials of new children, whose output is to be read.
@@ -36,6 +38,9 @@ pub struct Cloud {
     /// Our ends of new children's sockets for `wake`.
     wakers: Vec<OwnedFd>,
 }
+
+/// The number of the socket on which a tender is told who its guest is.
+const TENDER_CONTROL: RawFd = 3;
 
 /// What the server has to do besides sending the answer.
 pub enum Effect {
@@ -69,6 +74,7 @@ impl Cloud {
             open_files,
             last_serial: 0,
             sleepers,
+            pools: Pools::default(),
             changed: vec![],
             started: vec![],
             wakers: vec![],
@@ -186,13 +192,31 @@ impl Cloud {
                 let order = self.children.restarts.order(id).cloned().ok_or("it cannot be started")?;
                 self.sleepers.disarm(id);
                 self.changed.push(id.to_owned());
-                let started = self.sleepers.take_memory(&order).and_then(|()| self.start(&order, &[]));
+                let started = self.sleepers.take_memory(&order).and_then(|()| self.start_warm(&order));
                 started.inspect_err(|why| {
                     self.sleepers.give_memory_back(id);
                     self.children.failed(id, why.clone(), monotonic_ns());
                 })
             }
         }
+    }
+
+    /// Starts a child, with a guest that has booted ahead where one is ready.
+    fn start_warm(&mut self, order: &SpawnOrder) -> Result<(), String> {
+        while let Some((tended, pool)) = order.tender.as_ref().and_then(|tended| Some((tended, tended.pool.as_ref()?)))
+        {
+            let Some(member) = self.pools.take(pool) else { break };
+            if !self.children.get(&member.id).is_some_and(|child| child.life == Life::Running) {
+                continue;
+            }
+            let tap = self.held.get(&tended.tap)?;
+            if seqpacket::send(member.control.as_fd(), tended.identity.as_bytes(), &[tap.as_fd()]).is_ok() {
+                let log = order.log.as_ref().and_then(|path| CappedFile::open(Path::new(path)).ok());
+                self.children.adopt(&member.id, order, log, monotonic_ns());
+                return Ok(());
+            }
+        }
+        self.start(order, &[])
     }
 
     /// Has a child wait until it is wanted.
@@ -259,14 +283,25 @@ impl Cloud {
         let (log, writer) = open_output(order)?;
         let output = writer.as_ref().map(|pipe| pipe.as_fd());
         let mut inherited = inherited(&self.held, &order.fds, passed)?;
-        let (ours, theirs) = waker(order)?.unzip();
+        let (ours, theirs) = socket_for(order, order.waker)?.unzip();
         inherited.extend(order.waker.zip(theirs.as_ref()).map(|(target, socket)| (socket.as_fd(), target)));
+        let is_tender = order.tender.is_some() || order.pool.is_some();
+        let (control, its_control) = socket_for(order, is_tender.then_some(TENDER_CONTROL))?.unzip();
+        inherited.extend(its_control.as_ref().map(|socket| (socket.as_fd(), TENDER_CONTROL)));
+        if let (Some(tended), Some(control)) = (&order.tender, &control) {
+            let tap = self.held.get(&tended.tap)?;
+            seqpacket::send(control.as_fd(), tended.identity.as_bytes(), &[tap.as_fd()])
+                .map_err(|why| format!("child {:?}: who its guest is cannot be told: {why}", order.id))?;
+        }
         let started = self.spawner.start(order, &inherited, output, netns)?;
         self.last_serial += 1;
         let child = self.child(order, &started);
         self.children.add(&order.id, child, log);
         self.started.push(self.last_serial);
         self.wakers.extend(ours);
+        if let (Some(pool), Some(control)) = (&order.pool, control) {
+            self.pools.add(pool, &order.id, control);
+        }
         Ok(())
     }
 
@@ -310,11 +345,11 @@ fn program_of(order: &SpawnOrder) -> Result<&str, String> {
     program.map(String::as_str).ok_or_else(|| format!("child {:?}: argv must begin with an absolute path", order.id))
 }
 
-/// A child's socket for `wake`, if it is to have one: our end and its own.
-fn waker(order: &SpawnOrder) -> Result<Option<(OwnedFd, OwnedFd)>, String> {
+/// A socket between us and a child that is to have one: our end and its own.
+fn socket_for(order: &SpawnOrder, target: Option<i32>) -> Result<Option<(OwnedFd, OwnedFd)>, String> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let pair = |_| socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags);
-    order.waker.map(pair).transpose().map_err(|why| format!("child {:?}: socketpair: {why}", order.id))
+    target.map(pair).transpose().map_err(|why| format!("child {:?}: socketpair: {why}", order.id))
 }
 
 /// Where a child's output is read by us, if we do, and what it writes to.

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from wisp.agent.health import HealthMonitor
 from wisp.model.action import NetworkAction, StartInstance, StopInstance
 from wisp.model.description import Kind
-from wisp.model.instance import Handle, InstanceSpec, InstanceState, ObservedInstance
+from wisp.model.instance import Handle, InstanceSpec, InstanceState, ObservedInstance, WarmPool
 from wisp.model.plan import Plan
 from wisp.model.report import (
     InstanceExited,
@@ -25,7 +25,7 @@ from wisp.model.report import (
     Report,
 )
 from wisp.ports.health import HealthProber
-from wisp.ports.instance import InstanceDriver, Life, LifeWatch, Sign
+from wisp.ports.instance import InstanceDriver, Life, LifeWatch, Sign, WarmPools
 from wisp.ports.network import NetworkDriver
 from wisp.primitives.errors import PermanentDriverError, UnknownInstance, WispError
 from wisp.primitives.time import Clock, Duration
@@ -37,6 +37,8 @@ STARTS_AT_ONCE = 8
 LOOK_EVERY = Duration.of_seconds(10)
 # The program behind links that delay; while it does not run, they do not.
 DELAY_CHILD = "delay"
+POOL_PREFIX = "pool/"
+POOL_LAG = Duration.of_ms(200)
 
 
 class LocalAgent:
@@ -47,6 +49,7 @@ class LocalAgent:
         network: Makes the network.
         prober: Asks instances whether they answer.
         lives: Tells when a process ends, wakes up or falls asleep.
+        pools: Has guests boot ahead.
         secrets: Gives the values of the secrets that a spec names, at the moment they are needed.
         clock: Tells the time of what is reported.
         report: Takes every report.
@@ -59,6 +62,7 @@ class LocalAgent:
         network: NetworkDriver,
         prober: HealthProber,
         lives: LifeWatch,
+        pools: WarmPools,
         secrets: Callable[[InstanceSpec], Awaitable[Mapping[str, str]]],
         clock: Clock,
         report: Callable[[Report], None],
@@ -71,6 +75,9 @@ class LocalAgent:
         self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
         self._sharing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._sharing.set_result(None)
+        self._pools = pools
+        self._wanted_pools: tuple[WarmPool, ...] | None = None
+        self._pool_news = asyncio.Event()
 
     async def observe(self, seen: Sequence[ObservedInstance]) -> None:
         """Report the network as it is, and what became of instances that an earlier controller left."""
@@ -87,12 +94,26 @@ class LocalAgent:
                 await self._report_if_ended(handle)
             elif sign.child == DELAY_CHILD:
                 await self._look_at_network()
+            elif self._wanted_pools and sign.child.startswith(POOL_PREFIX):
+                self._pool_news.set()
 
     async def look_around(self) -> None:
         """Report the network from time to time until cancelled, so that what others did to it is mended."""
         while True:
             await asyncio.sleep(LOOK_EVERY.seconds)
             await self._look_at_network()
+
+    async def keep_warm(self) -> None:
+        """Fill warm pools in the background until cancelled."""
+        while True:
+            await self._pool_news.wait()
+            # Whoever woke a guest comes first, and so do those who follow at once.
+            await asyncio.sleep(POOL_LAG.seconds)
+            self._pool_news.clear()
+            try:
+                await self._pools.keep_warm(self._wanted_pools or ())
+            except WispError as failure:
+                log.warning("warm pools cannot be filled: %s", failure)
 
     async def _look_at_network(self) -> None:
         """Report the network as it is; one that cannot be looked at now is looked at again later."""
@@ -145,6 +166,8 @@ class LocalAgent:
         """Watch the health of instances found running, now that their specs are known, and share out memory."""
         by_digest = {(spec.name, spec.digest): spec for spec in plan.instances}
         self._sharing = asyncio.create_task(self._share_memory(plan.memory_left_bytes), name="share memory")
+        self._wanted_pools = plan.pools
+        self._pool_news.set()
         for handle in self._running.values():
             spec = by_digest.get((handle.instance, handle.spec_digest))
             if spec and not self._monitor.has(handle):
@@ -197,6 +220,8 @@ class LocalAgent:
             case Life.ASLEEP:
                 self._report(InstanceSlept(child=handle.child))
             case Life.RUNNING:
+                if self._wanted_pools:
+                    self._pool_news.set()
                 self._report(InstanceWoken(child=handle.child, pid=sign.pid, started_at=sign.since))
                 if spec := self._specs.get(handle.child):
                     self._monitor.add(spec, handle)

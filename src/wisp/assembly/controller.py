@@ -48,6 +48,7 @@ async def run(folder: CloudFolder, settings: Settings) -> None:
         network=hands.network,
         prober=hands.prober,
         lives=hands.children,
+        pools=hands.pools,
         secrets=hands.secrets_of,
         clock=clock,
         report=runner.put,
@@ -59,6 +60,7 @@ async def run(folder: CloudFolder, settings: Settings) -> None:
         tasks.create_task(server.serve(socket.socket(fileno=LISTENER_DESCRIPTOR)))
         tasks.create_task(agent.watch())
         tasks.create_task(agent.look_around())
+        tasks.create_task(agent.keep_warm())
         tasks.create_task(runner.run(agent))
 
 

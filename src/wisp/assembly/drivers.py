@@ -17,7 +17,7 @@ from wisp.drivers.network.emulated import EmulatedNetwork
 from wisp.drivers.prober import NamespaceProber
 from wisp.model.description import Kind
 from wisp.model.instance import InstanceSpec
-from wisp.ports.instance import InstanceDriver
+from wisp.ports.instance import InstanceDriver, WarmPools
 from wisp.primitives.errors import MissingPrerequisite
 from wisp.primitives.values import frozen
 
@@ -31,6 +31,7 @@ class Hands:
     network: EmulatedNetwork
     drivers: Mapping[Kind, InstanceDriver]
     prober: NamespaceProber
+    pools: WarmPools
 
     async def secrets_of(self, spec: InstanceSpec) -> Mapping[str, str]:
         """Give the values of the secrets that a spec names."""
@@ -42,22 +43,30 @@ async def make_hands(folder: CloudFolder, settings: Settings) -> Hands:
     keeper = await KeeperClient.connect(folder.path)
     children = KeptChildren(keeper, folder.logs, epoch_offset_ns=monotonic_offset_ns())
     network = EmulatedNetwork(keeper, native=settings.native, log=folder.logs / "delay.log")
+    microvm = await microvm_driver(children, settings)
     return Hands(
         keeper=keeper,
         children=children,
         network=network,
-        drivers=await instance_drivers(children, settings),
+        drivers=instance_drivers(children, settings, microvm),
         prober=NamespaceProber(network.socket_in),
+        pools=microvm,
     )
 
 
-async def instance_drivers(children: KeptChildren, settings: Settings) -> Mapping[Kind, InstanceDriver]:
-    """Give one driver per kind."""
-    images = image_store(settings)
+async def microvm_driver(children: KeptChildren, settings: Settings) -> MicrovmDriver:
+    """Give the driver of unikernels in virtual machines."""
     accelerator = await machine_accelerator(settings)
+    return MicrovmDriver(children, image_store(settings), accelerator, settings.search_path, settings.native)
+
+
+def instance_drivers(
+    children: KeptChildren, settings: Settings, microvm: MicrovmDriver
+) -> Mapping[Kind, InstanceDriver]:
+    """Give one driver per kind."""
     return {
-        Kind.MICROVM: MicrovmDriver(children, images, accelerator, settings.search_path),
-        Kind.SPT: SptDriver(children, images),
+        Kind.MICROVM: microvm,
+        Kind.SPT: SptDriver(children, image_store(settings)),
         Kind.PROCESS: ProcessDriver(children, python=sys.executable, native=str(settings.native)),
     }
 

@@ -138,7 +138,9 @@ class _Builder:
 
     def image(self, name: str, body: declared.ImageBody) -> ImageSource:
         content = None if body.content is None else str(self._base / body.content)
-        return ImageSource(name=name, role=body.role, content=content, options=dict(body.options))
+        return ImageSource(
+            name=name, role=body.role, content=content, options=dict(body.options), pool_size=body.pool_size
+        )
 
     def vnfd(self, name: str, body: declared.VnfdBody) -> Vnfd:
         return Vnfd(name=name, vdus=tuple(self._vdu(vdu, each) for vdu, each in body.vdus.items()))
@@ -228,7 +230,13 @@ class _Builder:
 
 
 def _site(name: str, body: declared.SiteBody) -> Site:
-    return Site(name=name, latitude=body.latitude, longitude=body.longitude, zone=body.zone)
+    return Site(
+        name=name,
+        latitude=body.latitude,
+        longitude=body.longitude,
+        zone=body.zone,
+        pool_memory_bytes=body.pool_memory,
+    )
 
 
 def _host(name: str, body: declared.HostBody) -> Host:

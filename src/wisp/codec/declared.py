@@ -35,6 +35,9 @@ class SiteBody:
     latitude: float | None = key(Real(-90, 90), "Position [degree].", default=None)
     longitude: float | None = key(Real(-180, 180), "Position [degree].", default=None)
     zone: str = key(Text("north"), "ETSI MEC 013 zone it belongs to.", default="")
+    pool_memory: int = key(
+        Amount(units.MEMORY), "Most that guests of warm pools may take here together.", default=256 << 20
+    )
 
 
 @frozen
@@ -132,6 +135,11 @@ class ImageBody:
         Text("web/"), "Folder of static content to bake in, beside this file or absolute.", default=None
     )
     options: Mapping[str, str] = key(Table(Text(), keys=Text("option")), "Configuration baked in.", default={})
+    pool_size: int = key(
+        Count(0, 1_000),
+        "Warm pool: so many guests boot ahead at each site where a `unikernel/microvm` with this image sleeps.",
+        default=0,
+    )
 
 
 @frozen

@@ -62,7 +62,14 @@ def _unless(quantity: Quantity, value: int | None, default: int | None) -> str |
 
 
 def _site(site: Site) -> Written:
-    return _said({"latitude": _real(site.latitude), "longitude": _real(site.longitude), "zone": site.zone})
+    return _said(
+        {
+            "latitude": _real(site.latitude),
+            "longitude": _real(site.longitude),
+            "zone": site.zone,
+            "pool_memory": _unless(MEMORY, site.pool_memory_bytes, Site(name="").pool_memory_bytes),
+        }
+    )
 
 
 def _real(value: float | None) -> str | None:
@@ -139,7 +146,14 @@ def _device(device: Device) -> Written:
 
 
 def _image(image: ImageSource) -> Written:
-    return _said({"role": image.role, "content": image.content, "options": dict(image.options)})
+    return _said(
+        {
+            "role": image.role,
+            "content": image.content,
+            "options": dict(image.options),
+            "pool_size": image.pool_size or None,
+        }
+    )
 
 
 def _vdu(vdu: Vdu) -> Written:
@@ -199,6 +213,8 @@ def _vnf(instances: list[DeclaredInstance], vnfd: Vnfd) -> Written:
             "sites": sites,
             "placement": _placement(first.constraints, with_sites=not sites),
             "publish": [endpoint.render_published(port) for port in first.publish],
+            "min_instances": None if first.idle_timeout is None else "0",
+            "idle_timeout": None if first.idle_timeout is None else TIME.render(first.idle_timeout.ns // 1_000),
             "egress": first.egress or None,
             "config": _overrides(instances, vnfd),
         }

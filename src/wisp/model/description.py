@@ -43,12 +43,14 @@ class Site:
     Attributes:
         latitude, longitude: Position [degree], or ``None``.
         zone: ETSI MEC 013 zone it belongs to; empty for none.
+        pool_memory_bytes: Most that guests of warm pools may take together [byte].
     """
 
     name: str
     latitude: float | None = None
     longitude: float | None = None
     zone: str = ""
+    pool_memory_bytes: int = 256 << 20
 
 
 @frozen
@@ -166,6 +168,7 @@ class ImageSource:
         content: Folder of static content to bake in, absolute; ``None`` for none.
         options: Default configuration baked in.
         digests: Digest of the built image by target; ``wisp up`` adds them, so that changed content is a changed image.
+        pool_size: How many guests boot ahead at each site where one that sleeps may want them.
     """
 
     name: str
@@ -173,6 +176,7 @@ class ImageSource:
     content: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
+    pool_size: int = 0
 
 
 class HealthProtocol(StrEnum):

@@ -32,6 +32,25 @@ class ImageRef:
 
 
 @frozen
+class WarmPool:
+    """Guests that boot ahead and wait to be told who they are.
+
+    Attributes:
+        name: Site, image and memory that its guests are for.
+        host: The host whose memory they take.
+        image: What they boot.
+        memory_bytes: Memory of each [byte].
+        size: How many are kept ready.
+    """
+
+    name: str
+    host: str
+    image: ImageRef
+    memory_bytes: int
+    size: int
+
+
+@frozen
 class Door:
     """A port of this machine through which the outside comes in; served by a relay inside.
 
@@ -74,6 +93,7 @@ class InstanceSpec:
         after: Instances that must have answered (or failed) before this one starts.
         is_workload: Whether it is a device's workload and not a network function.
         idle_timeout: For one that sleeps until it is wanted: how long without work until it sleeps again.
+        pool: Warm pool that it may take a guest from; empty for none.
         door: For the relay of a published port or an external device; its socket is bound outside, by ``wisp up``.
     """
 
@@ -98,12 +118,21 @@ class InstanceSpec:
     after: tuple[str, ...] = ()
     is_workload: bool = False
     idle_timeout: Duration | None = None
+    pool: str = ""
     door: Door | None = None
 
     @property
     def is_summoned(self) -> bool:
         """Whether it is started only when it is wanted."""
         return self.idle_timeout is not None
+
+    @property
+    def is_known_to_host(self) -> bool:
+        """Whether guest and host know each other's hardware address and need not ask.
+
+        For guests that no frame is lost to, however early it comes: the first one is then what somebody sent.
+        """
+        return self.kind is Kind.SPT or (self.kind is Kind.MICROVM and self.is_summoned)
 
     @property
     def digest(self) -> str:

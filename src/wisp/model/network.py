@@ -22,6 +22,15 @@ def ipv6_of(address: str) -> str:
     return str(IPv6Address(int(IPV6_PREFIX) + int(IPv4Address(address))))
 
 
+def mac_of(address: str) -> str:
+    """Give the locally administered MAC address that belongs to an IPv4 address.
+
+    >>> mac_of("10.0.16.2")
+    '02:00:0a:00:10:02'
+    """
+    return "02:00:" + ":".join(f"{byte:02x}" for byte in IPv4Address(address).packed)
+
+
 @frozen
 class Namespace:
     """A network namespace: an emulated host's virtual router, a device, a process instance, or the way out.
@@ -67,6 +76,8 @@ class VirtualLink:
 @frozen
 class Tap:
     """A unikernel's joint: a tap held open in its host's namespace, with a route to the guest.
+
+    The host's hardware address on it is the one that belongs to ``gateway``.
 
     Attributes:
         name: Name of the instance.

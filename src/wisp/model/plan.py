@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import field
 
-from wisp.model.instance import InstanceSpec
+from wisp.model.instance import InstanceSpec, WarmPool
 from wisp.model.network import Network
 from wisp.primitives.values import frozen
 
@@ -49,6 +49,7 @@ class Plan:
 
     Attributes:
         memory_left_bytes: Host → memory that its instances share which sleep until they are wanted [byte].
+        pools: Guests to boot ahead for them.
     """
 
     decisions: tuple[Decision, ...] = ()
@@ -56,6 +57,7 @@ class Plan:
     network: Network = Network()
     instances: tuple[InstanceSpec, ...] = ()
     memory_left_bytes: Mapping[str, int] = field(default_factory=dict)
+    pools: tuple[WarmPool, ...] = ()
 
 
 @frozen

@@ -10,6 +10,7 @@ from wisp.model.observation import ObservedState
 from wisp.model.plan import Assignments, Conflict, Decision, Infeasible, Plan
 from wisp.planning.addressing import assign
 from wisp.planning.algorithms import ALGORITHMS
+from wisp.planning.pool import plan_pools
 from wisp.planning.problem import PlacementProblem
 from wisp.planning.realisation import Realisation
 from wisp.primitives.chance import Rng
@@ -37,12 +38,14 @@ def plan(
     except StateError as error:
         return Infeasible(conflicts=(Conflict(instance=desired.name, constraints=(str(error),), refused=()),))
     realised = Realisation(desired, assignments)
+    instances, left_bytes = realised.instances(), _memory_left(desired, assignments)
     return Plan(
         decisions=decisions,
         assignments=assignments,
         network=realised.network(),
-        instances=realised.instances(),
-        memory_left_bytes=_memory_left(desired, assignments),
+        instances=instances,
+        pools=plan_pools(desired, instances, left_bytes),
+        memory_left_bytes=left_bytes,
     )
 
 

@@ -46,11 +46,6 @@ def transit(index: int) -> tuple[str, str]:
     return f"{first}/31", f"{first + 1}/31"
 
 
-def mac(address: str) -> str:
-    """Give the locally administered MAC address that belongs to an IPv4 address."""
-    return "02:00:" + ":".join(f"{byte:02x}" for byte in IPv4Address(address).packed)
-
-
 def assign(
     *,
     hosts: Iterable[str],

@@ -1,6 +1,7 @@
 """From placements and addresses to the network and the instances that shall exist."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from wisp.codec import placeholder
 from wisp.model.description import (
@@ -15,12 +16,13 @@ from wisp.model.description import (
     LinkShape,
 )
 from wisp.model.instance import Door, ImageRef, InstanceSpec
-from wisp.model.network import LinkEnd, Namespace, Network, Route, Tap, VirtualLink, ipv6_of
+from wisp.model.network import LinkEnd, Namespace, Network, Route, Tap, VirtualLink, ipv6_of, mac_of
 from wisp.model.plan import Assignments
 from wisp.planning import addressing
 from wisp.planning.door import DOOR_DESCRIPTOR, external_door, published_door
 from wisp.planning.egress import Egress
 from wisp.planning.interface import interface
+from wisp.planning.pool import may_use_pool, pool_name
 from wisp.planning.routing import Topology
 from wisp.primitives.time import Duration
 
@@ -41,6 +43,8 @@ class Realisation:
         self._images = {image.name: image for image in desired.images}
         self._access = {point.name: point for point in desired.access_points}
         self._devices = desired.devices
+        self._sites = {host.name: host.site for host in desired.hosts}
+        self._pools = {image.name: image.pool_size for image in desired.images}
         self._topology = Topology((host.name for host in desired.hosts), desired.links)
         self._gateways = {host: addressing.gateway(index) for host, index in assignments.subnets.items()}
         self._subnets = {host: str(addressing.subnet(index)) for host, index in assignments.subnets.items()}
@@ -58,7 +62,7 @@ class Realisation:
 
     def instances(self) -> tuple[InstanceSpec, ...]:
         """Give every instance, the workload of every device that has one and is not paused, and every door."""
-        declared = (self._instance(instance) for instance in self._desired.instances)
+        declared = (self._pooled(self._instance(instance)) for instance in self._desired.instances)
         workloads = (self._workload(device) for device in self._devices if _runs(device))
         return (*declared, *workloads, *self._doors())
 
@@ -116,7 +120,7 @@ class Realisation:
             interface=interface("tap", instance.name),
             gateway=f"{self._gateway(host)}/32",
             address=self._address(instance.name),
-            mac=addressing.mac(self._address(instance.name)) if instance.vdu.kind is Kind.SPT else None,
+            mac=mac_of(self._address(instance.name)) if _misses_nothing(instance) else None,
         )
 
     def _routes(self) -> Iterator[Route]:
@@ -183,11 +187,14 @@ class Realisation:
             gateway=self._gateway(host),
             address6=ipv6_of(address),
             gateway6=ipv6_of(self._gateway(host)),
-            mac=addressing.mac(address) if is_guest else None,
+            mac=mac_of(address) if is_guest else None,
             health=vdu.health,
             boot_deadline=vdu.boot_deadline,
             idle_timeout=instance.idle_timeout,
         )
+
+    def _pooled(self, spec: InstanceSpec) -> InstanceSpec:
+        return replace(spec, pool=pool_name(self._sites[spec.host], spec)) if may_use_pool(spec, self._pools) else spec
 
     def _workload(self, device: Device) -> InstanceSpec:
         workload = device.workload
@@ -294,6 +301,11 @@ def _process(name: str) -> str:
 
 def _leaf_interface(namespace: str) -> str:
     return interface(*namespace.split("/", 1))
+
+
+def _misses_nothing(instance: DeclaredInstance) -> bool:
+    """Whether a packet that comes before the guest reads any waits for it: so nobody needs to ask for its address."""
+    return instance.vdu.kind is Kind.SPT or instance.idle_timeout is not None
 
 
 def _image(source: ImageSource, kind: Kind) -> ImageRef:

@@ -1,10 +1,10 @@
 """The port that starts and stops instances; one driver per kind."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Protocol
 
-from wisp.model.instance import Handle, InstanceSpec
+from wisp.model.instance import Handle, InstanceSpec, WarmPool
 from wisp.primitives.time import Duration, Instant
 from wisp.primitives.values import frozen
 
@@ -91,6 +91,14 @@ class InstanceDriver(Protocol):
 
     async def stop(self, handle: Handle, *, grace: Duration) -> None:
         """End the instance, by force after ``grace``, and forget it; an unknown one is fine."""
+        ...
+
+
+class WarmPools(Protocol):
+    """Has guests boot ahead for those that sleep."""
+
+    async def keep_warm(self, pools: Sequence[WarmPool]) -> int:
+        """Have the missing guests of these pools boot, and end those of all others; give how many are new."""
         ...
 
 

@@ -1,11 +1,11 @@
 """Instances without a machine: records with the start time of their kind, in whatever time the clock tells."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from wisp.model.description import Kind
-from wisp.model.instance import Handle, InstanceSpec
+from wisp.model.instance import Handle, InstanceSpec, WarmPool
 from wisp.ports.instance import Capabilities, Exit, Fingerprint, Life, Sign
 from wisp.primitives.errors import TransientDriverError, UnknownInstance
 from wisp.primitives.time import Clock, Duration, Instant
@@ -86,6 +86,11 @@ class SimulatedInstances:
 
     async def set_budget(self, host: str, memory_bytes: int) -> None:
         """Take note of nothing: records need no memory."""
+
+    async def keep_warm(self, pools: Sequence[WarmPool]) -> int:
+        """Keep nothing warm: records start as quickly as their kind does."""
+        del pools
+        return 0
 
     async def probe(self, spec: InstanceSpec, *, within: Duration) -> str | None:
         """Answer once the start time of the kind has passed."""

@@ -48,6 +48,7 @@ class Machine:
             network=SimulatedNetwork(),
             prober=self.instances,
             lives=self.instances,
+            pools=self.instances,
             secrets=self.no_secrets,
             clock=SystemClock(),
             report=self.reports.append,

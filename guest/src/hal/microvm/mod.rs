@@ -7,10 +7,12 @@ mod firmware;
 mod interrupt;
 mod network;
 mod start_info;
+mod tender;
 
 pub use clock::now;
 pub use firmware::confidential;
 pub use network::{NetDevice, device};
+pub use tender::{rest, told};
 
 use super::heap;
 use crate::content::CONTENT_ADDRESS;
@@ -87,17 +89,14 @@ pub fn write(bytes: &[u8]) {
     }
 }
 
-/// Ends the virtual machine, as nobody wants anything now, unless a frame waits.
-pub fn rest(device: &mut NetDevice) {
-    if !device.has_frame() {
-        out(DEBUG_EXIT, 0);
-    }
-}
-
 /// Ends the virtual machine.
 pub fn leave() -> ! {
+    leave_with(1)
+}
+
+fn leave_with(value: u8) -> ! {
     loop {
-        out(DEBUG_EXIT, 1);
+        out(DEBUG_EXIT, value);
     }
 }
 

@@ -3,7 +3,9 @@
 use super::interrupt;
 use crate::config::{Config, ConfigError};
 use alloc::alloc::{Layout, alloc_zeroed, dealloc};
+use alloc::collections::VecDeque;
 use alloc::string::ToString;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::ptr::NonNull;
 use smoltcp::phy::{self, Device, DeviceCapabilities, Medium};
@@ -59,6 +61,10 @@ pub struct NetDevice {
     receiving: Vec<(u16, NonNull<Buffer>)>,
     sending: Vec<(u16, NonNull<Buffer>)>,
     free: Vec<NonNull<Buffer>>,
+    /// Frames to receive before all others.
+    given: VecDeque<Vec<u8>>,
+    /// Whether what is sent comes back.
+    turns_back: bool,
 }
 
 pub fn device(config: &Config) -> Result<NetDevice, ConfigError> {
@@ -74,9 +80,11 @@ pub fn device(config: &Config) -> Result<NetDevice, ConfigError> {
         receiving: Vec::with_capacity(QUEUE),
         sending: Vec::with_capacity(QUEUE),
         free: Vec::with_capacity(QUEUE),
+        given: VecDeque::new(),
+        turns_back: false,
     };
     for _ in 0..QUEUE {
-        device.give(buffer());
+        device.offer(buffer());
         device.free.push(buffer());
     }
     device.card.enable_interrupts();
@@ -101,11 +109,42 @@ impl NetDevice {
 
     /// Acknowledges the card's interrupt; says whether a frame waits.
     pub fn has_frame(&mut self) -> bool {
+        self.has_arrived() || !self.given.is_empty()
+    }
+
+    /// Acknowledges the card's interrupt; says whether the card has a frame.
+    pub fn has_arrived(&mut self) -> bool {
         self.card.ack_interrupt();
         self.card.poll_receive().is_some()
     }
 
-    fn give(&mut self, mut buffer: NonNull<Buffer>) {
+    /// Takes the next frame off the card.
+    pub fn take(&mut self) -> Option<Received> {
+        let token = self.card.poll_receive()?;
+        let index = self.receiving.iter().position(|(given, _)| *given == token)?;
+        let (_, mut buffer) = self.receiving.swap_remove(index);
+        // SAFETY: the same buffer as at `receive_begin`.
+        let (header, length) = unsafe { self.card.receive_complete(token, buffer.as_mut()) }.ok()?;
+        let mut frame = [0; FRAME_BYTES];
+        let length = length.min(FRAME_BYTES);
+        // SAFETY: the card has given the buffer back.
+        frame[..length].copy_from_slice(unsafe { &buffer.as_ref()[header..header + length] });
+        self.offer(buffer);
+        Some(Received { frame, length })
+    }
+
+    /// Has a frame be received before all others.
+    pub fn give(&mut self, frame: Vec<u8>) {
+        self.given.push_back(frame);
+    }
+
+    /// Has what is sent come back, or no longer; what is still on the way is lost.
+    pub fn turn_back(&mut self, turns_back: bool) {
+        self.turns_back = turns_back;
+        self.given.clear();
+    }
+
+    fn offer(&mut self, mut buffer: NonNull<Buffer>) {
         // SAFETY: the buffer is leaked, and nobody touches it until the card gives it back.
         if let Ok(token) = unsafe { self.card.receive_begin(buffer.as_mut()) } {
             self.receiving.push((token, buffer));
@@ -133,17 +172,13 @@ impl Device for NetDevice {
         if self.free.is_empty() {
             return None;
         }
-        let token = self.card.poll_receive()?;
-        let index = self.receiving.iter().position(|(given, _)| *given == token)?;
-        let (_, mut buffer) = self.receiving.swap_remove(index);
-        // SAFETY: the same buffer as at `receive_begin`.
-        let (header, length) = unsafe { self.card.receive_complete(token, buffer.as_mut()) }.ok()?;
-        let mut frame = [0; FRAME_BYTES];
-        let length = length.min(FRAME_BYTES);
-        // SAFETY: the card has given the buffer back.
-        frame[..length].copy_from_slice(unsafe { &buffer.as_ref()[header..header + length] });
-        self.give(buffer);
-        Some((Received { frame, length }, Room(self)))
+        if let Some(given) = self.given.pop_front() {
+            let (mut frame, length) = ([0; FRAME_BYTES], given.len().min(FRAME_BYTES));
+            frame[..length].copy_from_slice(&given[..length]);
+            return Some((Received { frame, length }, Room(self)));
+        }
+        let frame = self.take()?;
+        Some((frame, Room(self)))
     }
 
     fn transmit(&mut self, _: Instant) -> Option<Room<'_>> {
@@ -164,9 +199,15 @@ pub struct Received {
     length: usize,
 }
 
+impl Received {
+    pub fn bytes(&self) -> &[u8] {
+        &self.frame[..self.length]
+    }
+}
+
 impl phy::RxToken for Received {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, take: F) -> R {
-        take(&self.frame[..self.length])
+        take(self.bytes())
     }
 }
 
@@ -175,6 +216,12 @@ pub struct Room<'a>(&'a mut NetDevice);
 
 impl phy::TxToken for Room<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, fill: F) -> R {
+        if self.0.turns_back {
+            let mut frame = vec![0; length];
+            let result = fill(&mut frame);
+            self.0.given.push_back(frame);
+            return result;
+        }
         let Some(mut buffer) = self.0.free.pop() else { return fill(&mut [0; FRAME_BYTES][..length]) };
         // SAFETY: a free buffer is ours alone.
         let bytes = unsafe { buffer.as_mut() };

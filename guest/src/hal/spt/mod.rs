@@ -11,6 +11,7 @@ use super::heap;
 use crate::config::{Config, ConfigError};
 use alloc::string::String;
 use alloc::vec;
+use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use core::ffi::CStr;
 use smoltcp::phy::{self, Checksum, Device, DeviceCapabilities, Medium};
@@ -124,16 +125,23 @@ pub fn wait(_device: &mut NetDevice, until: Option<Instant>) {
 /// The tap.
 pub struct NetDevice {
     frame: [u8; FRAME_BYTES],
+    /// A frame to receive before all others.
+    given: Option<Vec<u8>>,
 }
 
 pub fn device(_config: &Config) -> Result<NetDevice, ConfigError> {
-    Ok(NetDevice { frame: [0; FRAME_BYTES] })
+    Ok(NetDevice { frame: [0; FRAME_BYTES], given: None })
 }
 
 impl NetDevice {
     /// A tap has no address of the guest's own: it comes from the configuration.
     pub fn mac(&self) -> Option<EthernetAddress> {
         None
+    }
+
+    /// Has a frame be received before all others.
+    pub fn give(&mut self, frame: Vec<u8>) {
+        self.given = Some(frame);
     }
 }
 
@@ -142,7 +150,13 @@ impl Device for NetDevice {
     type TxToken<'a> = Free;
 
     fn receive(&mut self, _: Instant) -> Option<(Received<'_>, Free)> {
-        let length = syscall::read(TAP, &mut self.frame)?;
+        let length = match self.given.take() {
+            Some(given) => {
+                self.frame[..given.len()].copy_from_slice(&given);
+                given.len()
+            }
+            None => syscall::read(TAP, &mut self.frame)?,
+        };
         Some((Received(&self.frame[..length]), Free))
     }
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -9,9 +10,12 @@ from wisp.codec import guest_config
 from wisp.drivers.instance.secret import filled_in, has_secret
 from wisp.drivers.keeper.memory import in_memory
 from wisp.model.instance import ImageRef, InstanceSpec
+from wisp.model.network import mac_of
 from wisp.primitives.errors import PermanentDriverError
 
 LONGEST_LINE_BYTES = 2000
+# What a tender tells its guest comes in one Ethernet frame.
+LONGEST_TOLD_BYTES = 1480
 CONFIDENTIAL_DESCRIPTOR = 4
 
 
@@ -46,6 +50,8 @@ def configuration_line(spec: InstanceSpec, *, with_mac: bool) -> str:
     own = {"name": spec.name, "ip": f"{spec.address}/{spec.prefix_length}", "gw": spec.gateway or ""}
     # Alone in its subnet, it sends everything to its gateway; in IPv4 the host answers for the others instead.
     own |= {"ip6": f"{spec.address6}/128", "gw6": spec.gateway6 or ""} if spec.address6 else {}
+    if spec.is_known_to_host and spec.gateway:
+        own |= {"gwmac": mac_of(spec.gateway)}
     if spec.idle_timeout:
         own |= {"idle": f"{spec.idle_timeout.ns // 1_000_000}ms", "health": spec.health.path}
     mac = {"mac": spec.mac or ""} if with_mac else {}
@@ -76,10 +82,23 @@ def confidential(spec: InstanceSpec, secrets: Mapping[str, str]) -> Iterator[dic
         yield {CONFIDENTIAL_DESCRIPTOR: descriptor}
 
 
-def _checked(spec: InstanceSpec, line: str) -> str:
-    if len(line) > LONGEST_LINE_BYTES:
+def identity(spec: InstanceSpec, secrets: Mapping[str, str]) -> str:
+    """Give the whole line for a guest that is told who it is by its tender, options that name secrets included.
+
+    Raises:
+        PermanentDriverError: The line is longer than a guest takes, or a secret has no value.
+    """
+    options = {key: filled_in(value, secrets) for key, value in spec.config if has_secret(value)}
+    line = configuration_line(
+        replace(spec, config=tuple(each for each in spec.config if each[0] not in options)), with_mac=True
+    )
+    return _checked(spec, " ".join(filter(None, (line, guest_config.encode(options)))), LONGEST_TOLD_BYTES)
+
+
+def _checked(spec: InstanceSpec, line: str, longest_bytes: int = LONGEST_LINE_BYTES) -> str:
+    if len(line) > longest_bytes:
         raise PermanentDriverError(
-            f"{spec.name}: its configuration is {len(line)} bytes long, a guest takes {LONGEST_LINE_BYTES}; "
+            f"{spec.name}: its configuration is {len(line)} bytes long, a guest takes {longest_bytes}; "
             "bake large options into the image instead",
             driver=spec.kind,
             operation="start",

@@ -6,14 +6,15 @@ to find every instance again, even one whose handle was never written down.
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import suppress
 from dataclasses import field
+from itertools import count, islice
 from pathlib import Path
 
-from wisp.drivers.keeper.client import ChildStatus, KeeperClient, SpawnOrder, Summons
+from wisp.drivers.keeper.client import ChildStatus, KeeperClient, SpawnOrder, Summons, Tended
 from wisp.model.description import Kind
-from wisp.model.instance import Handle, InstanceSpec
+from wisp.model.instance import Handle, InstanceSpec, WarmPool
 from wisp.ports.instance import Exit, Life, Sign
 from wisp.primitives.errors import PermanentDriverError, TransientDriverError, UnknownInstance
 from wisp.primitives.time import Duration, Instant
@@ -21,6 +22,7 @@ from wisp.primitives.values import frozen
 
 INSTANCE_PREFIX = "instance/"
 CONFIDENTIAL_PREFIX = "confidential/"
+POOL_PREFIX = "pool/"
 LOG_TAIL_BYTES = 4096
 FORCE_PATIENCE_S = 10.0
 
@@ -42,6 +44,7 @@ class Command:
         own_log: Whether it writes its log itself, for one that prints little.
         wakes_on: Held descriptor that starts it when it is summoned: what can be read there is for it.
         idle_status: Exit status that says "nobody wants me now".
+        tended: Who the guest is, for a tender.
     """
 
     argv: tuple[str, ...]
@@ -54,6 +57,7 @@ class Command:
     own_log: bool = False
     wakes_on: str = ""
     idle_status: int = 0
+    tended: Tended | None = None
 
 
 class KeptChildren:
@@ -96,6 +100,7 @@ class KeptChildren:
                 small_pages=command.small_pages,
                 own_log=command.own_log,
                 summons=_summons(spec, command) if spec.is_summoned else None,
+                tended=command.tended,
             )
         )
         return Handle(
@@ -129,6 +134,40 @@ class KeptChildren:
                 if event := self._waiting.pop(_life_of(child), None):
                     event.set()
             yield self._sign(child)
+
+    async def fill(self, pool: WarmPool, command: Command) -> int:
+        """Have as many guests of a pool boot ahead as it wants, no more; give how many are new."""
+        prefix = f"{POOL_PREFIX}{pool.name}#"
+        rows = [row for row in await self._keeper.children() if row.id.startswith(prefix)]
+        for row in rows:
+            if row.state == "exited":
+                await self._keeper.forget(row.id)
+        running = {row.id for row in rows if row.state == "running"}
+        free = (name for name in (f"{prefix}{number}" for number in count()) if name not in running)
+        wanted = max(0, pool.size - len(running))
+        for name in islice(free, wanted):
+            await self._keeper.spawn(
+                SpawnOrder(
+                    child_id=name,
+                    argv=command.argv,
+                    env=command.environment,
+                    log=self._logs / "pool.log",
+                    open_files=command.open_files,
+                    small_pages=command.small_pages,
+                    pool=pool.name,
+                )
+            )
+        return wanted
+
+    async def empty_pools(self, but: Collection[str]) -> None:
+        """End the guests of all pools but some."""
+        for row in await self._keeper.children():
+            if row.id.startswith(POOL_PREFIX) and row.id.removeprefix(POOL_PREFIX).rpartition("#")[0] not in but:
+                if row.state == "running":
+                    with suppress(PermanentDriverError):  # it has just ended, or was just taken
+                        await self._keeper.signal(row.id, signal.SIGKILL)
+                else:
+                    await self._keeper.forget(row.id)
 
     async def set_budget(self, host: str, memory_bytes: int) -> None:
         """Let the summoned instances of a host take so much memory together [byte]."""

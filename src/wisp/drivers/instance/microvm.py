@@ -5,14 +5,23 @@ has of the network is the tap descriptor handed to it.
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from wisp.drivers.instance.guest import CONFIDENTIAL_DESCRIPTOR, Images, confidential, configuration_line, image_of
+from wisp.drivers.instance.guest import (
+    CONFIDENTIAL_DESCRIPTOR,
+    Images,
+    confidential,
+    configuration_line,
+    identity,
+    image_of,
+)
 from wisp.drivers.instance.kept import Command, KeptChildren
 from wisp.drivers.instance.kvm import Accelerator
+from wisp.drivers.keeper.client import Tended
 from wisp.model.description import Kind
-from wisp.model.instance import Handle, InstanceSpec
+from wisp.model.instance import Handle, InstanceSpec, WarmPool
 from wisp.ports.instance import Capabilities, Exit, Fingerprint
 from wisp.primitives.errors import MissingPrerequisite
 from wisp.primitives.time import Duration
@@ -23,6 +32,8 @@ INSTALL_QEMU = "sudo apt-get install -y --no-install-recommends qemu-system-x86"
 TAP_DESCRIPTOR = 3
 CONFIDENTIAL_FILE = "opt/wisp/confidential"
 OPEN_FILES = 256
+# What the tender gives QEMU under these numbers.
+TENDED_CONSOLE, TENDED_NETWORK = 4, 5
 # isa-debug-exit ends QEMU with (value << 1) | 1; an idle guest writes 0.
 IDLE_STATUS = 1
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
@@ -42,11 +53,21 @@ class Hypervisor:
 
 
 class MicrovmDriver:
-    """Starts guests in virtual machines."""
+    """Starts guests in virtual machines.
 
-    def __init__(self, children: KeptChildren, images: Images, accelerator: Accelerator, search_path: str) -> None:
+    Args:
+        children: The keeper's.
+        images: Where images are kept.
+        accelerator: What runs the guests' instructions.
+        search_path: Where QEMU is looked for.
+        native: ``wisp-native``, for the tender.
+    """
+
+    def __init__(
+        self, children: KeptChildren, images: Images, accelerator: Accelerator, search_path: str, native: Path
+    ) -> None:
         self._children, self._images = children, images
-        self._accelerator, self._search_path = accelerator, search_path
+        self._accelerator, self._search_path, self._native = accelerator, search_path, native
 
     def capabilities(self) -> Capabilities:
         """Give what it can do."""
@@ -62,9 +83,34 @@ class MicrovmDriver:
     async def start(self, spec: InstanceSpec, secrets: Mapping[str, str]) -> Handle:
         """Spawn the virtual machine; see the port."""
         image = self._images.sealed(image_of(spec), spec.kind.target)
-        hypervisor = Hypervisor(program=find_qemu(self._search_path), accelerator=self._accelerator)
+        hypervisor = self._hypervisor()
+        if spec.is_summoned:
+            tended = Tended(identity=identity(spec, secrets), tap=f"tap/{spec.name}", pool=spec.pool)
+            tender = self._tender(image, hypervisor, spec.memory_bytes, told="now")
+            return await self._children.spawn(spec, replace(tender, tended=tended, wakes_on=tended.tap))
         with confidential(spec, secrets) as passed:
             return await self._children.spawn(spec, command(spec, image, hypervisor), passed)
+
+    async def keep_warm(self, pools: Sequence[WarmPool]) -> int:
+        """Have guests of these pools boot ahead, and of no others; see :class:`wisp.ports.instance.WarmPools`."""
+        await self._children.empty_pools({pool.name for pool in pools})
+        filled = 0
+        for pool in pools:
+            image = self._images.sealed(pool.image, Kind.MICROVM.target)
+            tender = self._tender(image, self._hypervisor(), pool.memory_bytes, told="later")
+            filled += await self._children.fill(pool, tender)
+        return filled
+
+    def _hypervisor(self) -> Hypervisor:
+        return Hypervisor(program=find_qemu(self._search_path), accelerator=self._accelerator)
+
+    def _tender(self, image: Path, hypervisor: Hypervisor, memory_bytes: int, *, told: str) -> Command:
+        return Command(
+            argv=(str(self._native), "tender", "--", *tended_arguments(image, hypervisor, memory_bytes, told=told)),
+            open_files=OPEN_FILES,
+            small_pages=True,
+            idle_status=IDLE_STATUS,
+        )
 
     async def recover(self, handle: Handle) -> Exit | None:
         """Say how it ended, or ``None`` while it runs."""
@@ -97,9 +143,26 @@ def command(spec: InstanceSpec, image: Path, hypervisor: Hypervisor) -> Command:
         held={TAP_DESCRIPTOR: f"tap/{spec.name}"},
         open_files=OPEN_FILES,
         small_pages=True,
-        wakes_on=f"tap/{spec.name}",
-        idle_status=IDLE_STATUS,
     )
+
+
+def tended_arguments(image: Path, hypervisor: Hypervisor, memory_bytes: int, *, told: str) -> tuple[str, ...]:
+    """Give QEMU's command line for a guest that is told who it is by its tender (see ``native``).
+
+    Args:
+        image: What it boots.
+        hypervisor: Program and accelerator.
+        memory_bytes: Its memory [byte].
+        told: ``now``, or ``later`` for one with time to rehearse until then.
+    """
+    console = "chardev:console"
+    return (
+        *machine_arguments(hypervisor, memory_bytes=memory_bytes, serial=console),
+        "-chardev", f"socket,id=console,fd={TENDED_CONSOLE}",
+        "-kernel", str(image), "-append", f"told={told}",
+        "-netdev", f"socket,id=n0,fd={TENDED_NETWORK}",
+        "-device", "virtio-net-device,netdev=n0",
+    )  # fmt: skip
 
 
 def confidential_arguments(spec: InstanceSpec) -> tuple[str, ...]:
@@ -109,12 +172,13 @@ def confidential_arguments(spec: InstanceSpec) -> tuple[str, ...]:
     return "-fw_cfg", f"name={CONFIDENTIAL_FILE},file=/proc/self/fd/{CONFIDENTIAL_DESCRIPTOR}"
 
 
-def machine_arguments(hypervisor: Hypervisor, *, memory_bytes: int) -> tuple[str, ...]:
+def machine_arguments(hypervisor: Hypervisor, *, memory_bytes: int, serial: str = "stdio") -> tuple[str, ...]:
     """Give QEMU's command line without image and network; the benchmark's floor uses the same.
 
     Args:
         hypervisor: Program and accelerator.
         memory_bytes: The guest's memory [byte], rounded up to whole KiB.
+        serial: What the guest's console is connected to.
     """
     # An idle PIT would wake QEMU 36 times a second.
     return (
@@ -125,7 +189,7 @@ def machine_arguments(hypervisor: Hypervisor, *, memory_bytes: int) -> tuple[str
         "-m", f"{-(-memory_bytes // 1024)}K",
         "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
         "-global", "virtio-mmio.force-legacy=false",
-        "-serial", "stdio", "-monitor", "none",
+        "-serial", serial, "-monitor", "none",
         "-device", "isa-debug-exit",
         "-sandbox", SANDBOX,
     )  # fmt: skip

@@ -14,7 +14,7 @@ from wisp.drivers.keeper.process import KeeperIdentity, wait_for_end
 from wisp.primitives.errors import PermanentDriverError
 from wisp.primitives.values import frozen
 
-__all__ = ["ChildStatus", "KeeperClient", "KeeperGone", "SpawnOrder", "Spawned", "Summons"]
+__all__ = ["ChildStatus", "KeeperClient", "KeeperGone", "SpawnOrder", "Spawned", "Summons", "Tended"]
 
 _T = TypeVar("_T")
 _BATCH = 200
@@ -82,6 +82,21 @@ class Summons:
 
 
 @frozen
+class Tended:
+    """Who the guest of a tender is.
+
+    Attributes:
+        identity: The line that the guest is told; nobody else sees it.
+        tap: Held name of its tap.
+        pool: Pool that it may come from; empty for none.
+    """
+
+    identity: str
+    tap: str
+    pool: str = ""
+
+
+@frozen
 class SpawnOrder:
     """What to run, and with what.
 
@@ -105,6 +120,8 @@ class SpawnOrder:
         summons: Start it only when it is wanted, again and again; it cannot inherit ``passed`` descriptors.
         own_log: It writes ``log`` itself; the keeper then holds nothing open for it. For those that print little.
         waker: Number of a socket the child gets, on which it may ask for ``wake`` and nothing else.
+        tended: It tends a guest, and is told who that is.
+        pool: It tends a guest that boots ahead and waits, in the pool of this name.
     """
 
     child_id: str
@@ -124,6 +141,8 @@ class SpawnOrder:
     summons: Summons | None = None
     own_log: bool = False
     waker: int | None = None
+    tended: Tended | None = None
+    pool: str | None = None
 
     def packet(self) -> Packet:
         """Give the request as the keeper reads it."""
@@ -148,7 +167,13 @@ class SpawnOrder:
             summons=None if self.summons is None else _summons(self.summons),
             own_log=self.own_log,
             waker=self.waker,
+            tender=None if self.tended is None else _tended(self.tended),
+            pool=self.pool,
         )
+
+
+def _tended(tended: Tended) -> dict[str, object]:
+    return {"identity": tended.identity, "tap": tended.tap, "pool": tended.pool or None}
 
 
 def _summons(summons: Summons) -> dict[str, object]:

@@ -19,7 +19,7 @@ from wisp.drivers.network.contents import LOOPBACK, Contents, Counters, read_con
 from wisp.drivers.network.netlink import Message
 from wisp.drivers.network.xtables import IPV4_TABLE, IPV6_TABLE, Passage, Table
 from wisp.model.description import LinkShape
-from wisp.model.network import Namespace, Route, Tap, VirtualLink
+from wisp.model.network import Namespace, Route, Tap, VirtualLink, mac_of
 from wisp.primitives.errors import MissingPrerequisite
 
 _Batches = defaultdict[str, list[Message]]
@@ -283,7 +283,7 @@ class Kernel:
             index = self.index(tap.namespace, tap.interface)
             gateway = tap.gateway.partition("/")[0]
             route = m.KernelRoute(f"{tap.address}/32", index, None, gateway, m.ROUTE_TO_GUEST)
-            messages.append(m.set_up(index, tap_alias(tap.name, tap.mac), what, to_guest=True))
+            messages.append(m.set_up(index, tap_alias(tap.name, tap.mac), what, to_guest_from=mac_of(gateway)))
             messages += [m.ask_often(family, index, what) for family in self._families]
             messages += self._add_address(index, tap.gateway, what)
             messages += self._add_route(route, what)

@@ -119,14 +119,18 @@ def new_veth(a: VethEnd, b: VethEnd, what: str) -> Message:
     return Message(NEW_LINK, CREATE | EXCLUSIVE, body, what)
 
 
-def set_up(index: int, alias: str, what: str, *, to_guest: bool = False) -> Message:
+def set_up(index: int, alias: str, what: str, *, to_guest_from: str | None = None) -> Message:
     """Bring an interface up under an alias.
 
-    Towards a guest it answers ARP for what is behind the host, and takes no packet with another's source address.
+    Towards a guest, with the hardware address ``to_guest_from``, it answers ARP for what is behind the host, and takes
+    no packet with another's source address.
     """
+    to_guest = to_guest_from is not None
     settings = (CONF_PROXY_ARP, CONF_RP_FILTER) if to_guest else (CONF_PROXY_ARP,)
     conf = nested(IFLA_INET_CONF, b"".join(number(setting, int(to_guest)) for setting in settings))
     body = LINK_HEADER.pack(0, 0, index, IS_UP, IS_UP) + attribute(IFLA_IFALIAS, alias.encode())
+    if to_guest_from is not None:
+        body += attribute(IFLA_ADDRESS, packed_mac(to_guest_from))
     return Message(SET_LINK, 0, body + nested(IFLA_AF_SPEC, nested(2, conf)), what)
 
 
@@ -144,6 +148,11 @@ def ask_often(family: Family, index: int, what: str) -> Message:
     )
     table = struct.pack("=Bxxx", family.number) + text(NDTA_NAME, family.neighbours)
     return Message(SET_NEIGHBOUR_TABLE, 0, table + parameters, what)
+
+
+def packed_mac(mac: str) -> bytes:
+    """Give the bytes of a hardware address."""
+    return bytes.fromhex(mac.replace(":", ""))
 
 
 def set_alias(index: int, alias: str, what: str) -> Message:
@@ -172,7 +181,7 @@ def add_neighbour(family: Family, index: int, address: str, mac: str, what: str)
     """Enter the hardware address of a neighbour for good; nobody asks for it any more."""
     header = NEIGHBOUR_HEADER.pack(family.number, index, _PERMANENT)
     body = attribute(NDA_DST, family.packed(IPv4Address(address)))
-    body += attribute(NDA_LLADDR, bytes.fromhex(mac.replace(":", "")))
+    body += attribute(NDA_LLADDR, packed_mac(mac))
     return Message(NEW_NEIGHBOUR, CREATE | REPLACE, header + body, what)
 
 

@@ -1,0 +1,45 @@
+//! What our tender tells us, and we it: its words come as frames of their own kind, ours go to the console.
+
+use super::network::NetDevice;
+use super::{interrupt, leave_with, write};
+use alloc::string::String;
+
+/// For use among ourselves (IEEE 802, local experimental EtherType 1); the tender lets no such frame of others through.
+const ETHERTYPE: [u8; 2] = [0x88, 0xb5];
+const HEADER_BYTES: usize = 14;
+
+/// Says that all is ready but for who we are, and sleeps until we are told.
+pub fn told(device: &mut NetDevice) -> String {
+    write(b"wisp-ready\n");
+    listen(device)
+}
+
+/// Ends the virtual machine, as nobody wants anything now, unless a frame waits.
+///
+/// The hypervisor takes frames off the tap before we see them; so the tender first holds them back, and then has us
+/// look a last time.
+pub fn rest(device: &mut NetDevice) {
+    write(b"wisp-idle\n");
+    listen(device);
+    if device.has_frame() {
+        write(b"wisp-busy\n");
+    } else {
+        leave_with(0);
+    }
+}
+
+/// Sleeps until the tender says something; frames that come before are kept.
+fn listen(device: &mut NetDevice) -> String {
+    loop {
+        while let Some(frame) = device.take() {
+            let bytes = frame.bytes();
+            if bytes.get(12..HEADER_BYTES) == Some(&ETHERTYPE) {
+                return String::from_utf8(bytes[HEADER_BYTES..].into()).unwrap_or_default();
+            }
+            device.give(bytes.into());
+        }
+        if !device.has_arrived() {
+            interrupt::halt();
+        }
+    }
+}
