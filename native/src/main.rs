@@ -2,11 +2,13 @@
 //!
 //! * `keeper`: holds what must outlive any controller (see `keeper`).
 //! * `delay`: link delay, jitter and loss through NFQUEUE (see `delay`).
+//! * `dns`: the cloud's names; who asks for one that sleeps wakes it (see `dns`).
 //! * `tender`: one virtual machine, with who it is and what comes over its tap (see `tender`).
 //! * `relay`: a port bound outside, served by something inside (see `relay`).
 
 mod arguments;
 mod delay;
+mod dns;
 mod failure;
 mod keeper;
 mod limits;
@@ -20,6 +22,7 @@ use std::process::ExitCode;
 
 const HELP: &str = "usage: wisp-native keeper --dir DIR [--ready-fd N]
        wisp-native delay
+       wisp-native dns
        wisp-native tender -- HYPERVISOR ARGUMENTS...
        wisp-native relay --listen-fd N --to ADDRESS:PORT [--udp]
        wisp-native --version";
@@ -40,6 +43,7 @@ fn run() -> Result<(), Failure> {
     match program.to_str() {
         Some("keeper") => keeper::run(arguments),
         Some("delay") => delay::run(arguments),
+        Some("dns") => dns::run(arguments),
         Some("tender") => tender::run(arguments),
         Some("relay") => relay::run(arguments),
         Some("--version") => {

@@ -10,6 +10,7 @@ use nix::sys::stat::{Mode, SFlag, fstatat};
 use nix::unistd::{getgid, getuid};
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
+use std::path::Path;
 
 /// Moves this process into new user, mount and network namespaces; its next child gets the new pid namespace.
 pub fn enter() -> Result<(), Failure> {
@@ -27,11 +28,17 @@ pub fn enter() -> Result<(), Failure> {
 /// `/run` is ours to write (the xtables lock and `ip netns` live there), with what it held still in place. Gives the
 /// mount namespace for controllers, who live outside of our pid namespace and need the outer `/proc`; this process
 /// and its children get one more, with a `/proc` that shows the cloud only.
-pub fn arrange_mounts() -> Result<File, Failure> {
+///
+/// Where `resolver` is a file, it takes the place of the machine's `/etc/resolv.conf`.
+pub fn arrange_mounts(resolver: &Path) -> Result<File, Failure> {
     let nothing: Option<&str> = None;
     mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_SLAVE, nothing)
         .map_err(|why| forbidden("mount", why))?;
     private_run()?;
+    if resolver.is_file() {
+        // A machine without that file has nobody who reads it.
+        let _ = mount(Some(resolver), "/etc/resolv.conf", nothing, MsFlags::MS_BIND, nothing);
+    }
     let for_controllers = File::open("/proc/self/ns/mnt").context("cannot open /proc/self/ns/mnt")?;
     unshare(CloneFlags::CLONE_NEWNS).map_err(|why| forbidden("unshare", why))?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;

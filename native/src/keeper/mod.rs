@@ -38,10 +38,13 @@ use std::process::exit;
 
 const SOCKET: &str = "keeper.sock";
 const IDENTITY: &str = "keeper.json";
+const RESOLVER: &str = "resolv.conf";
 
 /// The cloud's directory, reachable whatever is mounted later.
 pub struct Home {
     descriptor: File,
+    /// Where it is, for what must be named as it is mounted now.
+    place: PathBuf,
 }
 
 impl Home {
@@ -51,7 +54,8 @@ impl Home {
         }
         let flags = (OFlag::O_DIRECTORY | OFlag::O_CLOEXEC).bits();
         let descriptor = OpenOptions::new().read(true).custom_flags(flags).open(path);
-        Ok(Self { descriptor: descriptor.context(format!("cannot open {}", path.display()))? })
+        let place = path.canonicalize().context(format!("cannot open {}", path.display()))?;
+        Ok(Self { descriptor: descriptor.context(format!("cannot open {}", path.display()))?, place })
     }
 
     /// A path of `name` in this directory that is short and independent of mounts.
@@ -141,7 +145,7 @@ fn serve(home: Home, lock: Flock<File>, outer: OuterProc, ready: Ready) -> Resul
     setsid().context("setsid")?;
     umask(Mode::from_bits_truncate(0o077));
     block_signals()?;
-    let for_controllers = isolation::arrange_mounts()?;
+    let for_controllers = isolation::arrange_mounts(&home.place.join(RESOLVER))?;
     capabilities::bequeath()?;
     let limits = descriptors::OpenFiles::raise()?;
     let identity = protocol::Identity::read(&outer)?;

@@ -16,8 +16,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 const STACK_BYTES: usize = 64 * 1024;
-const MAX_TARGET: RawFd = 255;
-const MAX_INHERITED: usize = 64;
+const MAX_TARGET: RawFd = 4095;
+const MAX_INHERITED: usize = 2048;
 
 /// `SECBIT_*` of `capabilities(7)`: uid 0 means nothing, and this is locked.
 const SECUREBITS: libc::c_ulong = 0b1110_1111;

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from wisp.agent.health import HealthMonitor
-from wisp.model.action import NetworkAction, StartInstance, StopInstance
+from wisp.model.action import NetworkAction, RemoveNamespace, StartInstance, StopInstance
 from wisp.model.description import Kind
 from wisp.model.instance import Handle, InstanceSpec, InstanceState, ObservedInstance, WarmPool
 from wisp.model.plan import Plan
@@ -26,6 +26,7 @@ from wisp.model.report import (
 )
 from wisp.ports.health import HealthProber
 from wisp.ports.instance import InstanceDriver, Life, LifeWatch, Sign, WarmPools
+from wisp.ports.names import NameService
 from wisp.ports.network import NetworkDriver
 from wisp.primitives.errors import PermanentDriverError, UnknownInstance, WispError
 from wisp.primitives.time import Clock, Duration
@@ -50,6 +51,7 @@ class LocalAgent:
         prober: Asks instances whether they answer.
         lives: Tells when a process ends, wakes up or falls asleep.
         pools: Has guests boot ahead.
+        names: Answers for the cloud's names.
         secrets: Gives the values of the secrets that a spec names, at the moment they are needed.
         clock: Tells the time of what is reported.
         report: Takes every report.
@@ -63,6 +65,7 @@ class LocalAgent:
         prober: HealthProber,
         lives: LifeWatch,
         pools: WarmPools,
+        names: NameService,
         secrets: Callable[[InstanceSpec], Awaitable[Mapping[str, str]]],
         clock: Clock,
         report: Callable[[Report], None],
@@ -78,6 +81,10 @@ class LocalAgent:
         self._pools = pools
         self._wanted_pools: tuple[WarmPool, ...] | None = None
         self._pool_news = asyncio.Event()
+        self._names = names
+        self._plan: Plan | None = None
+        self._zone_news = asyncio.Event()
+        self._naming = asyncio.Lock()
 
     async def observe(self, seen: Sequence[ObservedInstance]) -> None:
         """Report the network as it is, and what became of instances that an earlier controller left."""
@@ -126,10 +133,34 @@ class LocalAgent:
         """Carry out a batch of network actions and report what came of it."""
         error = None
         try:
+            if any(isinstance(action, RemoveNamespace) for action in actions):
+                # Its sockets would keep a namespace alive, with all that is in it.
+                await self._names.withdraw()
             await self._network.apply(actions)
+            await self._serve_names()
         except WispError as failure:
             error = str(failure)
         self._report(NetworkChanged(network=await self._network.observe(), error=error))
+
+    async def serve_names(self) -> None:
+        """Have each new plan's names answered, until cancelled."""
+        while True:
+            await self._zone_news.wait()
+            self._zone_news.clear()
+            try:
+                await self._serve_names()
+            except WispError as failure:
+                log.warning("names are not answered: %s", failure)
+
+    async def _serve_names(self) -> None:
+        """Have the plan's names answered, once all of its hosts exist."""
+        async with self._naming:
+            plan = self._plan
+            if plan is None or plan.zone is None:
+                return
+            namespaces = {namespace.name for namespace in (await self._network.observe()).namespaces}
+            if namespaces.issuperset(plan.zone.servers.values()):
+                await self._names.serve(plan.zone, plan.instances)
 
     async def start(self, action: StartInstance) -> None:
         """Start an instance, report it, and watch its health from then on."""
@@ -168,6 +199,8 @@ class LocalAgent:
         self._sharing = asyncio.create_task(self._share_memory(plan.memory_left_bytes), name="share memory")
         self._wanted_pools = plan.pools
         self._pool_news.set()
+        self._plan = plan
+        self._zone_news.set()
         for handle in self._running.values():
             spec = by_digest.get((handle.instance, handle.spec_digest))
             if spec and not self._monitor.has(handle):

@@ -22,6 +22,7 @@ from wisp.assembly.lifecycle import (
     ensure_controller,
     ensure_keeper,
     nothing_left_of_a_failure,
+    write_resolver,
 )
 from wisp.assembly.planning import planning_rng
 from wisp.assembly.progress import ControllerState, follow
@@ -38,6 +39,7 @@ from wisp.model.instance import InstanceSpec
 from wisp.model.observation import Event, ObservedState
 from wisp.model.plan import Infeasible, Plan
 from wisp.model.view import CloudStatus, InstanceRow, PlannedChange, Progress
+from wisp.model.zone import zone_of
 from wisp.planning import plan as make_plan
 from wisp.planning.door import doors
 from wisp.primitives.errors import DescriptionError, StateError, TransientDriverError, UnknownInstance, WispError
@@ -128,6 +130,7 @@ class Cloud:
         """Have the controller know what is wanted, once it is sure that it can be had."""
         vault = await filled_vault(self._folder, declared.secrets)
         wanted = doors(declared)
+        write_resolver(self._folder, zone_of(declared.name, declared.dns.zone))
         with opened(wanted, await held_names(self._folder)) as sockets:
             async with await ensure_keeper(self._folder, self._settings) as keeper:
                 await ensure_controller(keeper, self._folder)

@@ -49,6 +49,7 @@ async def run(folder: CloudFolder, settings: Settings) -> None:
         prober=hands.prober,
         lives=hands.children,
         pools=hands.pools,
+        names=hands.names,
         secrets=hands.secrets_of,
         clock=clock,
         report=runner.put,
@@ -61,6 +62,7 @@ async def run(folder: CloudFolder, settings: Settings) -> None:
         tasks.create_task(agent.watch())
         tasks.create_task(agent.look_around())
         tasks.create_task(agent.keep_warm())
+        tasks.create_task(agent.serve_names())
         tasks.create_task(runner.run(agent))
 
 

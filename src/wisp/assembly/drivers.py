@@ -13,10 +13,12 @@ from wisp.drivers.instance.microvm import MicrovmDriver, find_qemu
 from wisp.drivers.instance.process import ProcessDriver
 from wisp.drivers.instance.spt import SptDriver
 from wisp.drivers.keeper.client import KeeperClient
+from wisp.drivers.names import NameServers
 from wisp.drivers.network.emulated import EmulatedNetwork
 from wisp.drivers.prober import NamespaceProber
 from wisp.model.description import Kind
 from wisp.model.instance import InstanceSpec
+from wisp.model.zone import RESOLVER_ADDRESS, RESOLVER_PORT
 from wisp.ports.instance import InstanceDriver, WarmPools
 from wisp.primitives.errors import MissingPrerequisite
 from wisp.primitives.values import frozen
@@ -32,6 +34,7 @@ class Hands:
     drivers: Mapping[Kind, InstanceDriver]
     prober: NamespaceProber
     pools: WarmPools
+    names: NameServers
 
     async def secrets_of(self, spec: InstanceSpec) -> Mapping[str, str]:
         """Give the values of the secrets that a spec names."""
@@ -51,6 +54,12 @@ async def make_hands(folder: CloudFolder, settings: Settings) -> Hands:
         drivers=instance_drivers(children, settings, microvm),
         prober=NamespaceProber(network.socket_in),
         pools=microvm,
+        names=NameServers(
+            keeper,
+            lambda namespace: network.listeners(namespace, RESOLVER_ADDRESS, RESOLVER_PORT),
+            native=settings.native,
+            log=folder.logs / "dns.log",
+        ),
     )
 
 

@@ -12,12 +12,25 @@ from wisp.assembly.settings import CloudFolder, Settings
 from wisp.drivers.instance.kept import INSTANCE_PREFIX
 from wisp.drivers.keeper.client import ChildStatus, KeeperClient, KeeperGone, SpawnOrder
 from wisp.drivers.keeper.process import KeeperIdentity, kill_keeper, living_keeper, start_keeper
+from wisp.model.zone import RESOLVER_ADDRESS
 from wisp.primitives.errors import MissingPrerequisite, PermanentDriverError, WispError
 
 CONTROLLER = "controller"
 LISTENER = "controller/listener"
 ANSWER_WITHIN_S = 3.0
 PROCESS_GRACE_S = 3.0
+
+
+def write_resolver(folder: CloudFolder, zone: str) -> None:
+    """Say where the cloud's processes ask for names, and in which zone they need not say it.
+
+    It is written in place: a running cloud has this very file mounted.
+    """
+    folder.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    text = f"search {zone}\nnameserver {RESOLVER_ADDRESS}\noptions timeout:2 attempts:2\n"
+    if not folder.resolver.exists() or folder.resolver.read_text() != text:
+        folder.resolver.write_text(text)
+        folder.resolver.chmod(0o644)
 
 
 async def ensure_keeper(folder: CloudFolder, settings: Settings) -> KeeperClient:

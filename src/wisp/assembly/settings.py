@@ -82,6 +82,11 @@ class CloudFolder:
         return self.path / "controller.sock"
 
     @property
+    def resolver(self) -> Path:
+        """What the cloud's processes see as ``/etc/resolv.conf``."""
+        return self.path / "resolv.conf"
+
+    @property
     def logs(self) -> Path:
         """Log files, one per instance, and the controller's."""
         return self.path / "logs"

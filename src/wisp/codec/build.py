@@ -1,7 +1,9 @@
 """From bodies to the model: defaults filled in, shapes merged, VNFs expanded to instances."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from ipaddress import IPv4Address
 from pathlib import PurePath
 
 from wisp.codec import declared, endpoint, placeholder
@@ -11,6 +13,7 @@ from wisp.model.description import (
     DeclaredInstance,
     DesiredState,
     Device,
+    Dns,
     ExternalAttachment,
     HealthCheck,
     HealthProtocol,
@@ -33,6 +36,8 @@ from wisp.primitives.time import Duration
 
 DEFAULT_SHAPE = LinkShape()
 INSTANCE_LIMIT = 50_000
+DNS_PORT = 53
+ZONE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 
 
 def build(document: declared.Document, reader: Reader, base: PurePath) -> DesiredState:
@@ -49,6 +54,7 @@ def build(document: declared.Document, reader: Reader, base: PurePath) -> Desire
         images=tuple(builder.image(name, body) for name, body in document.images.items()),
         vnfds=vnfds,
         secrets=tuple(builder.secret(name, body) for name, body in document.secrets.items()),
+        dns=builder.dns(document.dns),
         instances=tuple(builder.instances(document, {vnfd.name: vnfd for vnfd in vnfds})),
     )
 
@@ -157,6 +163,29 @@ class _Builder:
             health=_health(body.health),
             boot_deadline=Duration.of_us(body.boot_deadline),
         )
+
+    def dns(self, body: declared.DnsBody) -> Dns:
+        return Dns(
+            zone=None if body.zone is None else self._zone(body.zone),
+            ttl=Duration.of_us(body.ttl),
+            forward=tuple(self._upstream(text, f"dns.forward[{index}]") for index, text in enumerate(body.forward)),
+        )
+
+    def _zone(self, text: str) -> str:
+        zone = text.rstrip(".").lower()
+        if not ZONE.fullmatch(zone) or len(zone) > 200:
+            self._reader.complain(
+                "dns.zone", f"{text!r} is no domain name", "write labels of letters, digits and hyphens"
+            )
+        return zone
+
+    def _upstream(self, text: str, path: str) -> str:
+        address, _, port = text.partition(":")
+        try:
+            return f"{IPv4Address(address)}:{int(port or DNS_PORT) % 65_536}"
+        except ValueError:
+            self._reader.complain(path, f"{text!r} is no IPv4 address", "write it as 10.0.2.3 or 10.0.2.3:53")
+            return text
 
     def secret(self, name: str, body: declared.SecretBody) -> SecretSource:
         if (body.file is None) == (body.environment is None):

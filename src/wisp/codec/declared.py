@@ -248,6 +248,21 @@ class NetworkServiceBody:
 
 
 @frozen
+class DnsBody:
+    """How names are answered inside the cloud, at 169.254.53.53."""
+
+    zone: str | None = key(
+        Text("fog.internal"), "Zone of the cloud's names; `<cloud>.internal` when not given.", default=None
+    )
+    ttl: int = key(Amount(units.TIME), "How long an answer may be kept.", default=5_000_000)
+    forward: tuple[str, ...] = key(
+        Items(Text("10.0.2.3")),
+        "Name servers that are asked for all other names, as `ADDRESS` or `ADDRESS:PORT`; refused when not given.",
+        default=(),
+    )
+
+
+@frozen
 class SecretBody:
     """Where `wisp up` reads a secret; exactly one of both. A changed value restarts the instances that use it."""
 
@@ -282,3 +297,4 @@ class Document:
         Table(Body(NetworkServiceBody)), "Network services, by name.", default={}
     )
     secrets: Mapping[str, SecretBody] = key(Table(Body(SecretBody), section="secrets"), "Secrets, by name.", default={})
+    dns: DnsBody = key(Body(DnsBody), "Names inside the cloud.", default=DnsBody())

@@ -14,6 +14,7 @@ from wisp.model.description import (
     DeclaredInstance,
     DesiredState,
     Device,
+    Dns,
     HealthCheck,
     Host,
     ImageSource,
@@ -47,6 +48,7 @@ def render(desired: DesiredState) -> str:
         "vnfds": {vnfd.name: {"vdus": {vdu.name: _vdu(vdu) for vdu in vnfd.vdus}} for vnfd in desired.vnfds},
         "network_services": _network_services(desired),
         "secrets": {secret.name: _secret(secret) for secret in desired.secrets},
+        "dns": _dns(desired.dns),
     }
     used = {key: value for key, value in document.items() if value}
     return yaml.safe_dump(used, sort_keys=False, allow_unicode=True, width=110)
@@ -192,6 +194,10 @@ def _time(duration: Duration, default: Duration) -> str | None:
 
 def _secret(secret: SecretSource) -> Written:
     return _said({"file": secret.file, "environment": secret.environment})
+
+
+def _dns(dns: Dns) -> Written:
+    return _said({"zone": dns.zone, "ttl": _time(dns.ttl, Dns().ttl), "forward": list(dns.forward)})
 
 
 def _network_services(desired: DesiredState) -> Written:

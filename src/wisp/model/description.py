@@ -330,6 +330,21 @@ class SecretSource:
 
 
 @frozen
+class Dns:
+    """How names are answered inside the cloud.
+
+    Attributes:
+        zone: Zone of the cloud's names; ``None`` for ``<cloud>.internal``.
+        ttl: How long an answer may be kept.
+        forward: Name servers for all other names, as ``ADDRESS:PORT``.
+    """
+
+    zone: str | None = None
+    ttl: Duration = Duration.of_seconds(5)
+    forward: tuple[str, ...] = ()
+
+
+@frozen
 class DesiredState:
     """A whole declared cloud. Every name in it is known, every number in range."""
 
@@ -342,4 +357,5 @@ class DesiredState:
     images: tuple[ImageSource, ...] = ()
     vnfds: tuple[Vnfd, ...] = ()
     secrets: tuple[SecretSource, ...] = ()
+    dns: Dns = Dns()
     instances: tuple[DeclaredInstance, ...] = ()

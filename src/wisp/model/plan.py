@@ -5,6 +5,7 @@ from dataclasses import field
 
 from wisp.model.instance import InstanceSpec, WarmPool
 from wisp.model.network import Network
+from wisp.model.zone import Zone
 from wisp.primitives.values import frozen
 
 
@@ -50,6 +51,7 @@ class Plan:
     Attributes:
         memory_left_bytes: Host → memory that its instances share which sleep until they are wanted [byte].
         pools: Guests to boot ahead for them.
+        zone: The cloud's names; ``None`` for a cloud without hosts.
     """
 
     decisions: tuple[Decision, ...] = ()
@@ -58,6 +60,7 @@ class Plan:
     instances: tuple[InstanceSpec, ...] = ()
     memory_left_bytes: Mapping[str, int] = field(default_factory=dict)
     pools: tuple[WarmPool, ...] = ()
+    zone: Zone | None = None
 
 
 @frozen

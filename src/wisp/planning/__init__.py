@@ -13,6 +13,7 @@ from wisp.planning.algorithms import ALGORITHMS
 from wisp.planning.pool import plan_pools
 from wisp.planning.problem import PlacementProblem
 from wisp.planning.realisation import Realisation
+from wisp.planning.zone import make_zone
 from wisp.primitives.chance import Rng
 from wisp.primitives.errors import StateError
 
@@ -46,6 +47,7 @@ def plan(
         instances=instances,
         pools=plan_pools(desired, instances, left_bytes),
         memory_left_bytes=left_bytes,
+        zone=make_zone(desired, assignments) if desired.hosts else None,
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from wisp.model.description import Kind
 from wisp.model.instance import Handle, InstanceSpec, WarmPool
+from wisp.model.zone import Zone
 from wisp.ports.instance import Capabilities, Exit, Fingerprint, Life, Sign
 from wisp.primitives.errors import TransientDriverError, UnknownInstance
 from wisp.primitives.time import Clock, Duration, Instant
@@ -91,6 +92,12 @@ class SimulatedInstances:
         """Keep nothing warm: records start as quickly as their kind does."""
         del pools
         return 0
+
+    async def serve(self, zone: Zone, specs: Sequence[InstanceSpec]) -> None:
+        """Answer nobody: records have no addresses."""
+
+    async def withdraw(self) -> None:
+        """Answer nobody."""
 
     async def probe(self, spec: InstanceSpec, *, within: Duration) -> str | None:
         """Answer once the start time of the kind has passed."""

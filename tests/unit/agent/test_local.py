@@ -49,6 +49,7 @@ class Machine:
             prober=self.instances,
             lives=self.instances,
             pools=self.instances,
+            names=self.instances,
             secrets=self.no_secrets,
             clock=SystemClock(),
             report=self.reports.append,

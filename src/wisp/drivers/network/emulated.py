@@ -138,6 +138,29 @@ class EmulatedNetwork:
             )
         return await self._blocking(self._kernel.socket_in, namespace, _tcp_socket)
 
+    async def listeners(
+        self, namespace: str, address: str, port: int
+    ) -> tuple[socket.socket, socket.socket, socket.socket]:
+        """Give sockets of a namespace: UDP and TCP at an address that it then has, and one to ask others from (UDP).
+
+        Raises:
+            PermanentDriverError: There is no such namespace.
+        """
+        if namespace not in self._kernel.knows():
+            raise PermanentDriverError(
+                f"namespace {namespace} does not exist (yet)", driver="network", operation="listen", subject=namespace
+            )
+        await self._blocking(self._kernel.add_own_address, namespace, f"{address}/32")
+
+        async def make(kind: socket.SocketKind, bind: bool) -> socket.socket:
+            return await self._blocking(self._kernel.socket_in, namespace, partial(_bound, kind, address, port, bind))
+
+        return (
+            await make(socket.SOCK_DGRAM, True),
+            await make(socket.SOCK_STREAM, True),
+            await make(socket.SOCK_DGRAM, False),
+        )
+
     async def _carry_out(
         self, actions: Iterable[NetworkAction], state: NetworkState, undo: list[tuple[NetworkAction, ...]]
     ) -> None:
@@ -295,6 +318,20 @@ def _half_made(before: _Sight, now: _Sight) -> frozenset[tuple[str, str]]:
     rooms = {namespace.name for namespace in before.network.namespaces}
     came = now.interfaces - before.interfaces - interfaces_of(now.network.links, now.network.taps)
     return frozenset((namespace, interface) for namespace, interface in came if namespace in rooms)
+
+
+def _bound(kind: socket.SocketKind, address: str, port: int, bind: bool) -> socket.socket:
+    made = socket.socket(socket.AF_INET, kind | socket.SOCK_NONBLOCK)
+    try:
+        if bind:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            made.bind((address, port))
+            if kind is socket.SOCK_STREAM:
+                made.listen(128)
+    except OSError:
+        made.close()
+        raise
+    return made
 
 
 def _tcp_socket() -> socket.socket:

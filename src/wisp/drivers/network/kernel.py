@@ -126,6 +126,10 @@ class Kernel:
         self._send(batches)
         return {namespace.name: self.netns(namespace.name) for namespace in namespaces}
 
+    def add_own_address(self, namespace: str, address: str) -> None:
+        """Give a namespace one more address of its own; having it already is fine."""
+        self._send({namespace: self._add_address(LOOPBACK, address, f"adding {address} to {namespace}")})
+
     def create_links(self, links: Sequence[VirtualLink]) -> None:
         """Make links with their rates, not yet their delays."""
         self.remove_interfaces((end.namespace, end.interface) for link in links for end in (link.a, link.b))
