@@ -25,6 +25,7 @@ pub enum Request {
     Wake { id: String },
     Budget { name: String, bytes: u64 },
     Children(Page),
+    Child { id: String },
     Watch,
     Shutdown,
 }

@@ -118,6 +118,10 @@ impl Cloud {
             Request::Children(Page { after }) => {
                 plain(Ok(protocol::page("children", self.children.rows(&after), MAX_PACKET_BYTES).into()))
             }
+            Request::Child { id } => {
+                let rows = self.children.get(&id).map(|child| child.row(&id));
+                plain(Ok(protocol::page("children", rows.into_iter(), MAX_PACKET_BYTES).into()))
+            }
             Request::Watch => Ok((protocol::done().into(), Effect::Watch)),
             Request::Shutdown => Ok((protocol::done().into(), Effect::Shutdown)),
         }

@@ -55,7 +55,7 @@ class ProgressServer:
 
     def __init__(self, state: Callable[[], ControllerState], changed: Callable[[], None]) -> None:
         self._state, self._changed = state, changed
-        self._clients: set[asyncio.Queue[ControllerState]] = set()
+        self._clients: dict[asyncio.Queue[ControllerState], asyncio.StreamWriter] = {}
 
     async def serve(self, listener: socket.socket) -> None:
         """Serve clients on a bound socket until cancelled."""
@@ -64,19 +64,19 @@ class ProgressServer:
             await server.serve_forever()
 
     def tell(self, events: tuple[Event, ...]) -> None:
-        """Tell every client where we are; one that does not read is dropped."""
+        """Tell every client where we are; one that does not keep up is cut off, and connects again by itself."""
         if not self._clients:
             return
         line = replace(self._state(), events=events)
-        for client in list(self._clients):
+        for client, connection in list(self._clients.items()):
             try:
                 client.put_nowait(line)
             except asyncio.QueueFull:
-                self._clients.discard(client)
+                connection.close()
 
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         lines: asyncio.Queue[ControllerState] = asyncio.Queue(LINES_WAITING)
-        self._clients.add(lines)
+        self._clients[lines] = writer
         lines.put_nowait(self._state())
         listening = asyncio.create_task(self._listen(reader))
         try:
@@ -85,7 +85,7 @@ class ProgressServer:
         except ConnectionError:
             pass
         finally:
-            self._clients.discard(lines)
+            self._clients.pop(lines, None)
             listening.cancel()
             writer.close()
 

@@ -17,11 +17,12 @@ from wisp.model.plan import Plan
 from wisp.model.report import InstanceNotStarted, InstanceStopped, NetworkChanged
 from wisp.ports.store import StateStore
 from wisp.primitives.errors import WispError
-from wisp.primitives.time import Clock, Instant
+from wisp.primitives.time import Clock, Duration, Instant
 
 log = logging.getLogger(__name__)
 
 UNWRITTEN_STEPS_KEPT = 10_000
+LONG_STEP = Duration.of_ms(2)
 
 
 class Agent(Protocol):
@@ -81,13 +82,21 @@ class Runner:
         wake_at: Instant | None = None
         try:
             while True:
-                step = self._core.handle(await self._gather(wake_at), now=self._clock.now())
+                events = await self._gather(wake_at)
+                begin = self._clock.now()
+                step = self._core.handle(events, now=begin)
                 self._write_down(step)
                 self._perform(step, agent)
                 self._on_step(step)
                 wake_at = step.wake_at
+                await self._breathe(self._clock.now() - begin)
         finally:
             await self._cancel_tasks()
+
+    async def _breathe(self, took: Duration) -> None:
+        """After a long step let others work as long, while more events gather: a step costs as much for many."""
+        if took > LONG_STEP:
+            await asyncio.sleep(took.seconds)
 
     async def _gather(self, wake_at: Instant | None) -> list[Input]:
         """Give all waiting events; wait for the first of them, or until ``wake_at``."""

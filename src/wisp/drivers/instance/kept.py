@@ -223,7 +223,7 @@ class KeptChildren:
 
     async def _living(self, child: str) -> ChildStatus | None:
         """Give the child of that name that runs or sleeps; one that ended is forgotten, so that the name is free."""
-        row = next((row for row in await self._keeper.children() if row.id == child), None)
+        row = await self._keeper.child(child)
         if row and row.state == "exited":
             await self._keeper.forget(child)
             self._ended.pop(_life_of(row), None)
@@ -231,9 +231,9 @@ class KeptChildren:
         return row
 
     async def _row(self, handle: Handle) -> ChildStatus:
-        for row in await self._keeper.children():
-            if _life_of(row) == _life(handle):
-                return row
+        row = await self._keeper.child(handle.child)
+        if row and _life_of(row) == _life(handle):
+            return row
         raise UnknownInstance(f"{handle.instance}: the keeper knows no child {handle.child}")
 
     def _handle(self, instance: str, digest: str, driver: str, row: ChildStatus) -> Handle:

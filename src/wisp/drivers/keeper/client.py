@@ -297,6 +297,11 @@ class KeeperClient:
             more = page.more
         return tuple(rows)
 
+    async def child(self, child_id: str) -> ChildStatus | None:
+        """Give one child; ``None`` for one that is not known."""
+        rows = (await self._ask(_packet("child", id=child_id), _Children)).children
+        return rows[0] if rows else None
+
     async def watch(self) -> AsyncIterator[ChildStatus]:
         """Give each child as it ends, wakes or falls asleep, first those that ended before, and all that are summoned.
 

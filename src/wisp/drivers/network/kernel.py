@@ -39,6 +39,12 @@ class _Room:
     indexes: dict[str, int] = field(default_factory=lambda: {"lo": LOOPBACK})
     limited: set[int] = field(default_factory=set)
     rules: dict[Passage, int] | None = None
+    _used: set[int] = field(default_factory=lambda: {LOOPBACK})
+    _free_from: int = LOOPBACK + 1
+
+    def know(self, indexes: Mapping[str, int]) -> None:
+        """Take note of all interfaces that there are."""
+        self.indexes, self._used, self._free_from = dict(indexes), {*indexes.values()}, LOOPBACK + 1
 
     def take(self, interface: str, other_end: int = LOOPBACK) -> int:
         """Choose the lowest free index for a new interface.
@@ -46,15 +52,21 @@ class _Room:
         A veth pair whose ends have the same index looks like an ordinary device to the kernel, which then takes a
         second to notice that it is up; so the index of the other end is avoided.
         """
-        used = {*self.indexes.values(), other_end}
-        index = next(index for index in count(LOOPBACK + 1) if index not in used)
+        free = (index for index in count(self._free_from) if index not in self._used)
+        self._free_from = index = next(free)
+        if index == other_end:
+            index = next(free)
         self.indexes[interface] = index
+        self._used.add(index)
         return index
 
     def drop(self, interface: str) -> int | None:
         """Forget an interface and give its index; ``None`` if it is not known."""
         index = self.indexes.pop(interface, None)
-        self.limited.discard(index or 0)
+        if index is not None:
+            self.limited.discard(index)
+            self._used.discard(index)
+            self._free_from = min(self._free_from, index)
         return index
 
 
@@ -228,7 +240,7 @@ class Kernel:
     def _look(self, name: str, room: _Room) -> Contents:
         contents = read_contents(room.place.netlink, self._families)
         interfaces = contents.interfaces
-        room.indexes = {each.name: index for index, each in interfaces.items()}
+        room.know({each.name: index for index, each in interfaces.items()})
         room.limited = {index for index, each in interfaces.items() if each.rate_bps is not None}
         rules = room.rules = self._read_rules(name, room)
         if not rules:

@@ -34,6 +34,9 @@ class FakeKeeper:
     async def children(self) -> tuple[ChildStatus, ...]:
         return tuple(self.rows.values())
 
+    async def child(self, child_id: str) -> ChildStatus | None:
+        return self.rows.get(child_id)
+
     async def spawn(self, order: SpawnOrder) -> Spawned:
         assert order.child_id not in self.rows
         self.count += 1
