@@ -22,6 +22,13 @@ impl Pools {
         self.0.entry(pool.to_owned()).or_default().push(member);
     }
 
+    /// Whether there is a member whose guest has booted.
+    pub fn is_ready(&mut self, pool: &str) -> bool {
+        let Some(members) = self.0.get_mut(pool) else { return false };
+        members.retain_mut(Member::look);
+        members.iter().any(|member| member.is_ready)
+    }
+
     /// Takes the oldest member whose guest has booted; those that have ended are dropped.
     pub fn take(&mut self, pool: &str) -> Option<Member> {
         let members = self.0.get_mut(pool)?;

@@ -7,7 +7,7 @@ use super::log::{CappedFile, LogPipe};
 use super::outer::OuterProc;
 use super::pools::Pools;
 use super::protocol::{self, Identity, Inherited, Page, Request, SpawnOrder};
-use super::sleepers::Sleepers;
+use super::sleepers::{News, Sleepers};
 use super::spawn::{Spawner, Started, output_pipe};
 use crate::failure::{Context, Failure};
 use crate::seqpacket::{self, MAX_DESCRIPTORS, MAX_PACKET_BYTES};
@@ -177,9 +177,15 @@ impl Cloud {
 
     /// Starts every sleeper that something waits for.
     pub fn wake_wanted(&mut self) {
-        for id in self.sleepers.wanted() {
-            // Why not is told to those who watch.
-            let _ = self.wake(&id);
+        for news in self.sleepers.news() {
+            let wanted = match news {
+                News::Wanted(id) => Some(id),
+                News::Booted(id) => self.sleepers.booted(&id),
+            };
+            if let Some(id) = wanted {
+                // Why not is told to those who watch.
+                let _ = self.wake(&id);
+            }
         }
     }
 
@@ -195,6 +201,10 @@ impl Cloud {
             Life::Asleep => {
                 let order = self.children.restarts.order(id).cloned().ok_or("it cannot be started")?;
                 self.sleepers.disarm(id);
+                if self.must_wait(&order) {
+                    self.sleepers.queue(id);
+                    return Ok(());
+                }
                 self.changed.push(id.to_owned());
                 let started = self.sleepers.take_memory(&order).and_then(|()| self.start_warm(&order));
                 started.inspect_err(|why| {
@@ -203,6 +213,12 @@ impl Cloud {
                 })
             }
         }
+    }
+
+    /// Whether a child's guest must boot, and too many do already.
+    fn must_wait(&mut self, order: &SpawnOrder) -> bool {
+        let Some(tended) = &order.tender else { return false };
+        !self.sleepers.may_boot() && !tended.pool.as_ref().is_some_and(|pool| self.pools.is_ready(pool))
     }
 
     /// Starts a child, with a guest that has booted ahead where one is ready.
@@ -303,8 +319,10 @@ impl Cloud {
         self.children.add(&order.id, child, log);
         self.started.push(self.last_serial);
         self.wakers.extend(ours);
-        if let (Some(pool), Some(control)) = (&order.pool, control) {
-            self.pools.add(pool, &order.id, control);
+        match (&order.pool, control) {
+            (Some(pool), Some(control)) => self.pools.add(pool, &order.id, control),
+            (None, Some(control)) => self.sleepers.boots(&order.id, control),
+            _ => {}
         }
         Ok(())
     }

@@ -5,11 +5,22 @@
 use super::protocol::{Share, SpawnOrder};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 const AT_ONCE: usize = 256;
+/// So many guests boot at a time for each processor: more would only be slower, each and all.
+const BOOTING_PER_PROCESSOR: usize = 2;
+
+/// What happened to a sleeper.
+#[derive(Debug, PartialEq, Eq)]
+pub enum News {
+    /// Something waits for it.
+    Wanted(String),
+    /// Its guest has booted, or will not any more.
+    Booted(String),
+}
 
 /// Memory that the children of one name share [byte].
 #[derive(Default)]
@@ -27,13 +38,29 @@ pub struct Sleepers {
     budgets: BTreeMap<String, Budget>,
     /// Budget and bytes of those awake.
     taken: HashMap<String, (String, u64)>,
+    /// Where the tenders of guests that boot will say that they have.
+    booting: HashMap<String, (u64, OwnedFd)>,
+    /// Those that are wanted and must wait until others have booted.
+    queued: VecDeque<String>,
+    most_booting: usize,
 }
 
 impl Sleepers {
     pub fn new() -> nix::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let (armed, budgets) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { epoll, armed, ids: HashMap::new(), last_token: 0, budgets, taken: HashMap::new() })
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self {
+            epoll,
+            armed,
+            ids: HashMap::new(),
+            last_token: 0,
+            budgets,
+            taken: HashMap::new(),
+            booting: HashMap::new(),
+            queued: VecDeque::new(),
+            most_booting: BOOTING_PER_PROCESSOR * processors,
+        })
     }
 
     /// Becomes readable when one of the sleepers is wanted.
@@ -63,11 +90,42 @@ impl Sleepers {
         }
     }
 
-    /// Ids of those that are wanted now.
-    pub fn wanted(&self) -> Vec<String> {
+    /// What has happened.
+    pub fn news(&mut self) -> Vec<News> {
         let mut events = [EpollEvent::empty(); AT_ONCE];
         let count = self.epoll.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
-        events[..count].iter().filter_map(|event| self.ids.get(&event.data()).cloned()).collect()
+        let told = events[..count].iter().filter_map(|event| self.ids.get(&event.data()).cloned());
+        told.map(|id| if self.booting.contains_key(&id) { News::Booted(id) } else { News::Wanted(id) }).collect()
+    }
+
+    /// Whether one more guest may boot now.
+    pub fn may_boot(&self) -> bool {
+        self.booting.len() < self.most_booting
+    }
+
+    /// Notes that a guest boots; its tender says something on `control`, or closes it, when it has.
+    pub fn boots(&mut self, id: &str, control: OwnedFd) {
+        self.last_token += 1;
+        if self.epoll.add(&control, EpollEvent::new(EpollFlags::EPOLLIN, self.last_token)).is_ok() {
+            self.ids.insert(self.last_token, id.to_owned());
+            self.booting.insert(id.to_owned(), (self.last_token, control));
+        }
+    }
+
+    /// Notes that a guest boots no longer; gives who may boot in its place.
+    pub fn booted(&mut self, id: &str) -> Option<String> {
+        if let Some((token, control)) = self.booting.remove(id) {
+            let _ = self.epoll.delete(&control);
+            self.ids.remove(&token);
+        }
+        self.queued.pop_front()
+    }
+
+    /// Has `id` started when others have booted.
+    pub fn queue(&mut self, id: &str) {
+        if !self.queued.iter().any(|queued| queued == id) {
+            self.queued.push_back(id.to_owned());
+        }
     }
 
     /// Lets the children of `name` take so much memory together [byte].
@@ -124,13 +182,29 @@ mod tests {
         let ((here, there), (other, _end)) = (pair(), pair());
         sleepers.arm("x", &here).unwrap();
         sleepers.arm("y", &other).unwrap();
-        assert!(sleepers.wanted().is_empty());
+        assert!(sleepers.news().is_empty());
         nix::unistd::write(&there, b"frame").unwrap();
-        assert_eq!(sleepers.wanted(), ["x"]);
+        assert_eq!(sleepers.news(), [News::Wanted("x".into())]);
         sleepers.disarm("x");
-        assert!(sleepers.wanted().is_empty());
+        assert!(sleepers.news().is_empty());
         sleepers.arm("x", &here).unwrap();
-        assert_eq!(sleepers.wanted(), ["x"]);
+        assert_eq!(sleepers.news(), [News::Wanted("x".into())]);
+    }
+
+    #[test]
+    fn those_beyond_what_may_boot_at_a_time_get_their_turn() {
+        let mut sleepers = Sleepers { most_booting: 1, ..Sleepers::new().unwrap() };
+        let ((ours, tender), (other, _tender)) = (pair(), pair());
+        sleepers.boots("x", Rc::into_inner(ours).unwrap());
+        assert!(!sleepers.may_boot());
+        sleepers.queue("y");
+        sleepers.queue("y");
+        assert!(sleepers.news().is_empty());
+        nix::unistd::write(&tender, b"ready").unwrap();
+        assert_eq!(sleepers.news(), [News::Booted("x".into())]);
+        assert_eq!((sleepers.booted("x").as_deref(), sleepers.may_boot()), (Some("y"), true));
+        sleepers.boots("y", Rc::into_inner(other).unwrap());
+        assert_eq!(sleepers.booted("y"), None);
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub fn run(mut arguments: impl Iterator<Item = OsString>) -> Result<(), Failure>
     let (hypervisor, console, network) = Hypervisor::start(arguments)?;
     let mut tender = Tender {
         control: Some(control),
+        is_told: false,
         hypervisor,
         console: Console::new(console),
         network,
@@ -44,7 +45,9 @@ pub fn run(mut arguments: impl Iterator<Item = OsString>) -> Result<(), Failure>
 }
 
 struct Tender {
+    /// Where we are told who the guest is, and say that it has booted; closed after both.
     control: Option<OwnedFd>,
+    is_told: bool,
     hypervisor: Hypervisor,
     console: Console,
     network: OwnedFd,
@@ -87,7 +90,8 @@ impl Tender {
         if let Some(frames) = &self.frames {
             waited.extend(frames.interests(self.network.as_fd()));
         }
-        if let Some(control) = &self.control {
+        let control = self.control.as_ref().filter(|_| !self.is_told);
+        if let Some(control) = control {
             waited.push(PollFd::new(control.as_fd(), PollFlags::POLLIN));
         }
         match poll(&mut waited, PollTimeout::NONE) {
@@ -95,7 +99,7 @@ impl Tender {
             Err(why) => return Err(Failure::system("poll", why)),
         }
         let has_news = |one: Option<&PollFd>| one.and_then(PollFd::any).unwrap_or(false);
-        let spoken_to = self.control.is_some() && has_news(waited.last());
+        let spoken_to = control.is_some() && has_news(waited.last());
         Ok([has_news(waited.first()), has_news(waited.get(1)), spoken_to])
     }
 
@@ -131,7 +135,7 @@ impl Tender {
         match seqpacket::receive(control.as_fd(), &mut line) {
             Ok(Received::Packet { bytes, mut descriptors }) if descriptors.len() == 1 => {
                 line.truncate(bytes);
-                (self.identity, self.control) = (Some(line), None);
+                (self.identity, self.is_told) = (Some(line), true);
                 self.frames = descriptors.pop().map(Frames::new);
                 self.introduce()
             }
@@ -146,6 +150,7 @@ impl Tender {
             return Ok(());
         }
         let Some(identity) = self.identity.take() else { return Ok(()) };
+        self.control = None;
         frames::tell(self.network.as_fd(), &identity).context("the guest's network")?;
         if let Some(frames) = &mut self.frames {
             frames.let_through();

@@ -13,8 +13,8 @@ log = logging.getLogger(__name__)
 
 BOOT_RETRY = Duration.of_ms(5)
 FIRST_PATIENCE = Duration.of_ms(100)
-# Whoever woke an instance comes first.
-SUMMONED_LEAD = Duration.of_ms(100)
+# Whoever woke an instance comes first, and many may be woken at once.
+SUMMONED_LEAD = SUMMONED_RETRY = Duration.of_seconds(1)
 
 
 class HealthMonitor:
@@ -64,7 +64,7 @@ class HealthMonitor:
     async def _follow(self, spec: InstanceSpec, handle: Handle) -> None:
         if spec.is_summoned:
             await asyncio.sleep(SUMMONED_LEAD.seconds)
-        await self._first_answer(spec)
+        await self._first_answer(spec, SUMMONED_RETRY if spec.is_summoned else BOOT_RETRY)
         self._tell(spec, handle, None)
         silent = 0
         while True:
@@ -74,7 +74,7 @@ class HealthMonitor:
             if problem is None or silent == spec.health.failures:
                 self._tell(spec, handle, problem)
 
-    async def _first_answer(self, spec: InstanceSpec) -> None:
+    async def _first_answer(self, spec: InstanceSpec, retry: Duration) -> None:
         """Wait until the instance answers; the controller ends this when the boot deadline has passed.
 
         A packet that comes before the guest reads any may be lost, and TCP repeats it only after a second. So we
@@ -82,7 +82,7 @@ class HealthMonitor:
         """
         patience = FIRST_PATIENCE
         while await self._prober.probe(spec, within=min(patience, spec.health.timeout)) is not None:
-            await asyncio.sleep(BOOT_RETRY.seconds)
+            await asyncio.sleep(retry.seconds)
             patience = patience * 1.5
 
     def _tell(self, spec: InstanceSpec, handle: Handle, problem: str | None) -> None:

@@ -10,10 +10,12 @@ from wisp.assembly.drivers import machine_accelerator
 from wisp.assembly.lifecycle import clouds, end_everything
 from wisp.assembly.settings import Settings
 from wisp.bench.boot import BootSetup, run_boot
+from wisp.bench.cloud import CloudFactory
 from wisp.bench.figures import Figure, Report
 from wisp.bench.fog import ADDED_BAR, IDLE_BAR, UP_BAR, run_fog
 from wisp.bench.link import BAR as LINK_BAR
 from wisp.bench.link import run_link
+from wisp.bench.summon import run_summon
 from wisp.drivers.instance.microvm import find_qemu
 from wisp.model.view import Progress
 from wisp.primitives.errors import WispError
@@ -29,8 +31,8 @@ class Bench(Protocol):
         ...
 
 
-async def boot(settings: Settings, *, quick: bool, progress: OnProgress) -> Report:
-    """Start single instances beside their peers, the fog scenario, and ping a link: all in one run."""
+async def _set_up(settings: Settings) -> tuple[BootSetup, CloudFactory]:
+    """Give where the peers' programs are, and clouds apart from the user's own."""
     setup = BootSetup(
         artifacts=settings.artifacts,
         cache=settings.cache / "bench",
@@ -41,10 +43,18 @@ async def boot(settings: Settings, *, quick: bool, progress: OnProgress) -> Repo
     apart = replace(settings, state=settings.state / "bench")
     for left_behind in clouds(apart):
         await end_everything(left_behind)
+    return setup, lambda description: Cloud(description, settings=apart)
 
-    def make_cloud(description: Path) -> Cloud:
-        return Cloud(description, settings=apart)
 
+async def summon(settings: Settings, *, quick: bool, progress: OnProgress) -> Report:
+    """Ask instances that sleep, by name and by address, beside peers started from zero."""
+    setup, make_cloud = await _set_up(settings)
+    return await run_summon(setup, make_cloud, quick=quick, progress=progress)
+
+
+async def boot(settings: Settings, *, quick: bool, progress: OnProgress) -> Report:
+    """Start single instances beside their peers, the fog scenario, and ping a link: all in one run."""
+    setup, make_cloud = await _set_up(settings)
     alone = await run_boot(setup, quick=quick, progress=progress)
     scenario = settings.examples / "fog/cloud.yaml"
     fog = run_fog(setup, scenario, make_cloud, quick=quick, progress=progress)
@@ -83,4 +93,4 @@ def _plain_server(settings: Settings) -> Path | None:
     return path if path.exists() else None
 
 
-BENCHES: dict[str, Bench] = {"boot": boot}
+BENCHES: dict[str, Bench] = {"boot": boot, "summon": summon}

@@ -9,6 +9,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import msgspec
+
 from wisp.bench import boot_plan, boot_worker, container, linux_vm
 from wisp.bench.boot_plan import BootPlan, Container, Images, Linux
 from wisp.bench.boot_report import report
@@ -66,6 +68,18 @@ async def run_boot(setup: BootSetup, *, quick: bool, progress: OnProgress = lamb
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return report(plan, results, absent)
+
+
+async def run_cases(setup: BootSetup, *, runs: int, progress: OnProgress = lambda _: None) -> dict[str, list[float]]:
+    """Start every case some times; give the times from spawn to first byte of those that could be measured [ms]."""
+    setup.cache.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="boot-", dir=setup.cache))
+    try:
+        plan, _ = await asyncio.to_thread(_prepare, setup, folder, runs)
+        results = await run_worker(msgspec.structs.replace(plan, crowd=1), progress)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return {name: case.elapsed_ms for name, case in results.items() if case.elapsed_ms}
 
 
 def _prepare(setup: BootSetup, folder: Path, runs: int) -> tuple[BootPlan, dict[str, str]]:
