@@ -11,6 +11,7 @@ from wisp.assembly.lifecycle import clouds, end_everything
 from wisp.assembly.settings import Settings
 from wisp.bench.boot import BootSetup, run_boot
 from wisp.bench.cloud import CloudFactory
+from wisp.bench.density import run_density
 from wisp.bench.figures import Figure, Report
 from wisp.bench.fog import ADDED_BAR, IDLE_BAR, UP_BAR, run_fog
 from wisp.bench.link import BAR as LINK_BAR
@@ -50,6 +51,12 @@ async def summon(settings: Settings, *, quick: bool, progress: OnProgress) -> Re
     """Ask instances that sleep, by name and by address, beside peers started from zero."""
     setup, make_cloud = await _set_up(settings)
     return await run_summon(setup, make_cloud, quick=quick, progress=progress)
+
+
+async def density(settings: Settings, *, quick: bool, progress: OnProgress) -> Report:
+    """Start thousands of instances at once."""
+    setup, _ = await _set_up(settings)
+    return await run_density(setup, settings.native, settings.search_path, quick=quick, progress=progress)
 
 
 async def boot(settings: Settings, *, quick: bool, progress: OnProgress) -> Report:
@@ -93,4 +100,4 @@ def _plain_server(settings: Settings) -> Path | None:
     return path if path.exists() else None
 
 
-BENCHES: dict[str, Bench] = {"boot": boot, "summon": summon}
+BENCHES: dict[str, Bench] = {"boot": boot, "summon": summon, "density": density}

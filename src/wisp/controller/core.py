@@ -115,6 +115,7 @@ class ControllerCore:
         self._busy: dict[str, str] = {}
         self._network_retry_at = Instant(0)
         self._settled = False
+        self._due_at: Instant | None = None
         self._notes = _Notes()
 
     @property
@@ -124,10 +125,21 @@ class ControllerCore:
 
     def handle(self, events: Sequence[Input], *, now: Instant) -> Step:
         """Take a batch of events in, in order, and give what follows from them all."""
+        if all(self._is_no_news(event) for event in events):
+            return Step(wake_at=self._due_at)
         self._notes = _Notes()
         for event in events:
             self._take_in(event, now)
-        return self._next_step(now)
+        step = self._next_step(now)
+        self._due_at = step.wake_at
+        return step
+
+    def _is_no_news(self, event: Input) -> bool:
+        """Whether an event says that all is still well with an instance; most do, and nothing follows."""
+        if not isinstance(event, HealthReported) or event.problem is not None:
+            return False
+        seen = self._by_child(event.child)
+        return seen is not None and seen.state is InstanceState.READY and not seen.failures
 
     @property
     def is_settled(self) -> bool:

@@ -1,0 +1,169 @@
+"""The density benchmark: how many instances one machine holds, what each costs it, how long all take to come and go."""
+
+import asyncio
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from wisp.bench import density_worker
+from wisp.bench.boot import BootSetup
+from wisp.bench.density_worker import Result, Task
+from wisp.bench.figures import Figure, Report
+from wisp.bench.machine import machine_facts, versions
+from wisp.bench.worker import OnProgress
+from wisp.drivers.keeper.client import KeeperClient, SpawnOrder
+from wisp.drivers.keeper.process import kill_keeper, start_keeper
+from wisp.model.description import Kind
+from wisp.model.view import Progress
+from wisp.primitives.errors import TransientDriverError
+from wisp.primitives.values import frozen
+
+COUNTS = {Kind.SPT: 10_000, Kind.MICROVM: 500}
+QUICK_COUNTS = {Kind.SPT: 500, Kind.MICROVM: 20}
+CHILD = "density"
+PATIENCE_S = 300.0
+BARS = {
+    "instances_spt": ">= 10000",
+    "instances_microvm": ">= 500",
+    "memory_bytes_each": "spt <= 500000, microvm <= 20000000",
+    "spt_start_10000_s": "start <= 15, removal <= 60",
+}
+
+
+@frozen
+class Crowd:
+    """What came of one kind."""
+
+    result: Result
+    removal_s: float
+    count: int
+
+
+async def run_density(
+    setup: BootSetup, native: Path, search_path: str, *, quick: bool, progress: OnProgress = lambda _: None
+) -> Report:
+    """Start as many as shall fit of each kind, and report.
+
+    Args:
+        setup: Where images are.
+        native: ``wisp-native``.
+        search_path: Where QEMU is looked for.
+        quick: Few instances: good to see that it works, not to judge by.
+        progress: Told of each step.
+
+    Raises:
+        TransientDriverError: They could not be started at all.
+    """
+    crowds = {}
+    for number, (kind, count) in enumerate((QUICK_COUNTS if quick else COUNTS).items()):
+        progress(Progress(phase=f"{count} of {kind} at once", done=number, total=2))
+        task = Task(
+            kind=str(kind),
+            count=count,
+            native=str(native),
+            artifacts=str(setup.artifacts),
+            accelerator=setup.accelerator,
+            search_path=search_path,
+        )
+        crowds[kind] = await _crowd(task)
+    return report(crowds)
+
+
+async def _crowd(task: Task) -> Crowd:
+    folder = Path(tempfile.mkdtemp(prefix="wisp-density-"))
+    identity = await start_keeper(Path(task.native), folder)
+    try:
+        (folder / "task.json").write_bytes(msgspec.json.encode(task))
+        async with await KeeperClient.connect(folder) as keeper:
+            result = await _result(keeper, folder)
+            begin = time.monotonic()
+            await keeper.shutdown()
+        return Crowd(result=result, removal_s=time.monotonic() - begin, count=task.count)
+    finally:
+        await kill_keeper(identity)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _result(keeper: KeeperClient, folder: Path) -> Result:
+    await keeper.spawn(
+        SpawnOrder(
+            child_id=CHILD,
+            argv=(sys.executable, "-m", density_worker.__name__, str(folder)),
+            env={key: os.environ[key] for key in ("PATH", "PYTHONPATH") if key in os.environ},
+            log=folder / "worker.log",
+            privileged=True,
+            open_files=20_000,
+        )
+    )
+    async with asyncio.timeout(PATIENCE_S):
+        while not (folder / "result.json").exists():
+            child = await keeper.child(CHILD)
+            if child and child.state == "exited" and not (folder / "result.json").exists():
+                why = folder / "failed"
+                raise TransientDriverError(f"the crowd did not come up: {why.read_text() if why.exists() else child}")
+            await asyncio.sleep(0.2)
+    return msgspec.json.decode((folder / "result.json").read_bytes(), type=Result)
+
+
+def report(crowds: Mapping[Kind, Crowd]) -> Report:
+    """Give the report of what was found."""
+    spt, microvm = crowds[Kind.SPT], crowds[Kind.MICROVM]
+    each = {
+        name: round(crowd.result.memory_bytes / crowd.count) for name, crowd in (("spt", spt), ("microvm", microvm))
+    }
+    return Report(
+        bench="density",
+        machine=machine_facts(),
+        versions=versions({"qemu": ("qemu-system-x86_64", "--version")}),
+        figures=(
+            _answering("instances_spt", spt),
+            _answering("instances_microvm", microvm),
+            Figure(
+                name="memory_bytes_each",
+                value=each,
+                unit="byte",
+                samples=2,
+                bar=BARS["memory_bytes_each"],
+                note="what the machine has less of, by instance: processes, kernel and taps included",
+            ),
+            Figure(
+                name="spt_start_10000_s",
+                value={"start": spt.result.start_s, "removal": spt.removal_s},
+                unit="s",
+                samples=1,
+                bar=BARS["spt_start_10000_s"],
+                note=f"{spt.count} of them: from nothing to all answering, {spt.result.network_s:.1f} s of it network",
+            ),
+        ),
+        raw={
+            "cases": {
+                f"memory of one {name} of {crowd.count}": {
+                    "unit": "byte",
+                    "median": each[name],
+                    "min": each[name],
+                    "p95": each[name],
+                }
+                for name, crowd in (("spt", spt), ("microvm", microvm))
+            },
+            "crowds": {
+                str(kind): msgspec.to_builtins(crowd.result) | {"removal_s": crowd.removal_s, "count": crowd.count}
+                for kind, crowd in crowds.items()
+            },
+        },
+    )
+
+
+def _answering(name: str, crowd: Crowd) -> Figure:
+    return Figure(
+        name=name,
+        value=crowd.result.answering,
+        samples=1,
+        bar=BARS[name],
+        note=f"of {crowd.count} started, each with its own NIC, asked at the end while all run",
+    )
