@@ -34,7 +34,7 @@ impl Config {
         let mut config = Self::default();
         for word in lines.iter().flat_map(|line| line.split_ascii_whitespace()) {
             if let Some((key, value)) = word.split_once('=') {
-                let value = decoded(value).ok_or(ConfigError { key: key.to_string(), reason: "is not percent-encoded UTF-8" })?;
+                let value = decoded(value).ok_or(ConfigError { key: key.to_string(), reason: "is no encoded UTF-8" })?;
                 config.pairs.push((key.to_string(), value));
             }
         }
@@ -54,15 +54,14 @@ impl Config {
     /// The value of `key` read as `T`, or `default` where there is none.
     pub fn parsed<T: FromStr>(&self, key: &str, default: T) -> Result<T, ConfigError> {
         self.get(key).map_or(Ok(default), |text| {
-            text.parse().map_err(|_| ConfigError { key: key.to_string(), reason: "is not a value of the right form" })
+            text.parse().map_err(|_| ConfigError { key: key.to_string(), reason: "has a wrong form" })
         })
     }
 
     /// The value of `key` as a time: a number with `ms`, `s`, `m` or `h` behind it.
     pub fn duration(&self, key: &str, default: Duration) -> Result<Duration, ConfigError> {
-        self.get(key).map_or(Ok(default), |text| {
-            duration(text).ok_or(ConfigError { key: key.to_string(), reason: "is not a time such as 10s" })
-        })
+        self.get(key)
+            .map_or(Ok(default), |text| duration(text).ok_or(ConfigError { key: key.to_string(), reason: "is no time, as 10s" }))
     }
 }
 
@@ -95,10 +94,7 @@ impl Addressing {
 fn optional<T: FromStr>(config: &Config, key: &str) -> Result<Option<T>, ConfigError> {
     match config.get(key) {
         None | Some("") => Ok(None),
-        Some(text) => text
-            .parse()
-            .map(Some)
-            .map_err(|_| ConfigError { key: key.to_string(), reason: "is not an address of the right form" }),
+        Some(text) => text.parse().map(Some).map_err(|_| ConfigError { key: key.to_string(), reason: "is no address" }),
     }
 }
 

@@ -7,11 +7,14 @@ use crate::hal;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use smoltcp::iface::{Config as InterfaceConfig, Interface, SocketSet};
-use smoltcp::phy::{ChecksumCapabilities, Device, TxToken};
+use smoltcp::phy::ChecksumCapabilities;
+#[cfg(feature = "microvm")]
+use smoltcp::phy::{Device, TxToken};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, HardwareAddress,
-    Icmpv6Packet, Icmpv6Repr, IpCidr, IpProtocol, Ipv4Address, Ipv6Address, Ipv6Cidr, Ipv6Packet, Ipv6Repr, NdiscRepr,
+    Icmpv6Packet, Icmpv6Repr, IpCidr, IpProtocol, Ipv4Address, Ipv6Address, Ipv6Cidr, Ipv6Packet, Ipv6Repr, NdiscNeighborFlags,
+    NdiscRepr,
 };
 
 /// The interface forgets a hardware address after a minute; then the first answer to a stranger would be lost.
@@ -33,7 +36,7 @@ fn start<A: App>(header: &'static ImageHeader, make: Make<A>) -> Result<core::co
     let mut config = Config::parse(&[options, hal::configuration()])?;
     if config.get("confidential").is_some() {
         let line = hal::confidential()
-            .ok_or(ConfigError { key: "confidential".to_string(), reason: "is announced, but the line cannot be read" })?;
+            .ok_or(ConfigError { key: "confidential".to_string(), reason: "is announced, but cannot be read" })?;
         config = Config::parse(&[options, hal::configuration(), &line])?;
     }
     // A network card comes first: what it takes from now on waits in it until we know who we are.
@@ -53,16 +56,19 @@ fn start<A: App>(header: &'static ImageHeader, make: Make<A>) -> Result<core::co
     let mut app = make(&config, archive, &mut sockets)?;
     hal::seal();
     let mut announce_at = Instant::ZERO;
-    if let (Some(gateway), Some(its)) = (addressing.gateway, addressing.gateway_mac) {
-        device.give(answer_of(gateway, its, addressing.ipv4.address(), mac));
-        announce_at = hal::now() + ANNOUNCE_EVERY;
-    }
     let began_at = hal::now();
     let idle = config.get("idle").map(|_| config.duration("idle", core::time::Duration::ZERO)).transpose()?;
     loop {
         let now = hal::now();
         if now >= announce_at {
-            announce(&addressing, mac, &mut device);
+            match addressing.gateway_mac {
+                Some(its) => answers_of(&addressing, its, mac).for_each(|frame| device.give(frame)),
+                #[cfg(feature = "microvm")]
+                None => announce(&addressing, mac, &mut device),
+                // A program's host always knows it.
+                #[cfg(not(feature = "microvm"))]
+                None => {}
+            }
             announce_at = now + ANNOUNCE_EVERY;
         }
         interface.poll(now, &mut device, &mut sockets);
@@ -80,7 +86,7 @@ fn start<A: App>(header: &'static ImageHeader, make: Make<A>) -> Result<core::co
 }
 
 fn archive_of(bytes: &'static [u8]) -> Result<Archive<'static>, ConfigError> {
-    Archive::parse(bytes).ok_or(ConfigError { key: "content".to_string(), reason: "is damaged; build the image again" })
+    Archive::parse(bytes).ok_or(ConfigError { key: "content".to_string(), reason: "is damaged; build it again" })
 }
 
 /// The options line and the archive that the image builder appended.
@@ -118,21 +124,14 @@ fn interface(addressing: &Addressing, mac: EthernetAddress, device: &mut hal::Ne
     interface
 }
 
-/// The gateway's answer to the question for its hardware address, as if we had asked.
-fn answer_of(gateway: Ipv4Address, its: EthernetAddress, own: Ipv4Address, mac: EthernetAddress) -> Vec<u8> {
-    let answer = ArpRepr::EthernetIpv4 {
-        operation: ArpOperation::Reply,
-        source_hardware_addr: its,
-        source_protocol_addr: gateway,
-        target_hardware_addr: mac,
-        target_protocol_addr: own,
-    };
-    let ethernet = EthernetRepr { src_addr: its, dst_addr: mac, ethertype: EthernetProtocol::Arp };
-    let mut bytes = alloc::vec![0; EthernetFrame::<&[u8]>::header_len() + answer.buffer_len()];
-    let mut frame = EthernetFrame::new_unchecked(&mut bytes);
-    ethernet.emit(&mut frame);
-    answer.emit(&mut ArpPacket::new_unchecked(frame.payload_mut()));
-    bytes
+/// The gateway's answers to the question for its hardware address in both families, as if we had asked.
+fn answers_of(addressing: &Addressing, its: EthernetAddress, mac: EthernetAddress) -> impl Iterator<Item = Vec<u8>> {
+    let ipv4 = addressing.gateway.map(|gateway| arp(gateway, addressing.ipv4.address(), its, Some(mac)));
+    let ipv6 = addressing.ipv6.zip(addressing.gateway_ipv6).map(|(own, target_addr)| {
+        let answer = NdiscRepr::NeighborAdvert { flags: NdiscNeighborFlags::OVERRIDE, target_addr, lladdr: Some(its.into()) };
+        ndisc(target_addr, own.address(), its, mac, answer)
+    });
+    [ipv4, ipv6].into_iter().flatten()
 }
 
 /// The address that every interface has on its own link (RFC 4291, 2.5.6); routers ask from theirs who we are.
@@ -143,53 +142,68 @@ fn link_local(EthernetAddress([a, b, c, d, e, f]): EthernetAddress) -> Ipv6Cidr 
 
 /// Asks for the gateway's hardware address in both families. The gateway learns ours from the question, and so sends at
 /// once what it has kept waiting for us; and we answer the first packet of a client beyond it.
+#[cfg(feature = "microvm")]
 fn announce(addressing: &Addressing, mac: EthernetAddress, device: &mut hal::NetDevice) {
-    ask_ipv4(addressing.ipv4.address(), addressing.gateway, mac, device);
+    send(arp(addressing.ipv4.address(), addressing.gateway.unwrap_or(addressing.ipv4.address()), mac, None), device);
     if let (Some(own), Some(gateway)) = (addressing.ipv6, addressing.gateway_ipv6) {
-        ask_ipv6(own.address(), gateway, mac, device);
+        send(question_ipv6(own.address(), gateway, mac), device);
     }
 }
 
-fn ask_ipv4(own: Ipv4Address, gateway: Option<Ipv4Address>, mac: EthernetAddress, device: &mut hal::NetDevice) {
-    let question = ArpRepr::EthernetIpv4 {
-        operation: ArpOperation::Request,
+/// The question of `own` for `other`, or with `asker` the answer to it.
+fn arp(own: Ipv4Address, other: Ipv4Address, mac: EthernetAddress, asker: Option<EthernetAddress>) -> Vec<u8> {
+    let what = ArpRepr::EthernetIpv4 {
+        operation: if asker.is_some() { ArpOperation::Reply } else { ArpOperation::Request },
         source_hardware_addr: mac,
         source_protocol_addr: own,
-        target_hardware_addr: EthernetAddress([0; 6]),
-        target_protocol_addr: gateway.unwrap_or(own),
+        target_hardware_addr: asker.unwrap_or(EthernetAddress([0; 6])),
+        target_protocol_addr: other,
     };
-    let ethernet = EthernetRepr { src_addr: mac, dst_addr: EthernetAddress::BROADCAST, ethertype: EthernetProtocol::Arp };
-    send(&ethernet, question.buffer_len(), device, |bytes| question.emit(&mut ArpPacket::new_unchecked(bytes)));
+    let dst_addr = asker.unwrap_or(EthernetAddress::BROADCAST);
+    let (mut bytes, at) = frame(mac, dst_addr, EthernetProtocol::Arp, what.buffer_len());
+    what.emit(&mut ArpPacket::new_unchecked(&mut bytes[at..]));
+    bytes
 }
 
-fn ask_ipv6(own: Ipv6Address, gateway: Ipv6Address, mac: EthernetAddress, device: &mut hal::NetDevice) {
-    let question = Icmpv6Repr::Ndisc(NdiscRepr::NeighborSolicit { target_addr: gateway, lladdr: Some(mac.into()) });
+#[cfg(feature = "microvm")]
+fn question_ipv6(own: Ipv6Address, gateway: Ipv6Address, mac: EthernetAddress) -> Vec<u8> {
+    let question = NdiscRepr::NeighborSolicit { target_addr: gateway, lladdr: Some(mac.into()) };
     // The solicited-node multicast address of the gateway (RFC 4291, 2.7.1).
     let [.., b, c, d] = gateway.octets();
     let everybody_alike = Ipv6Address::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(b), u16::from_be_bytes([c, d]));
-    let ip = Ipv6Repr {
-        src_addr: own,
-        dst_addr: everybody_alike,
-        next_header: IpProtocol::Icmpv6,
-        payload_len: question.buffer_len(),
-        hop_limit: 255,
-    };
-    let dst_addr = EthernetAddress([0x33, 0x33, 0xff, b, c, d]);
-    let ethernet = EthernetRepr { src_addr: mac, dst_addr, ethertype: EthernetProtocol::Ipv6 };
-    send(&ethernet, ip.buffer_len() + question.buffer_len(), device, |bytes| {
-        let mut packet = Ipv6Packet::new_unchecked(bytes);
-        ip.emit(&mut packet);
-        let checksums = ChecksumCapabilities::default();
-        question.emit(&own, &everybody_alike, &mut Icmpv6Packet::new_unchecked(packet.payload_mut()), &checksums);
-    });
+    ndisc(own, everybody_alike, mac, EthernetAddress([0x33, 0x33, 0xff, b, c, d]), question)
 }
 
-fn send(ethernet: &EthernetRepr, payload_bytes: usize, device: &mut hal::NetDevice, fill: impl FnOnce(&mut [u8])) {
+/// What one neighbour says to another (RFC 4861): nobody on the way has counted it down.
+fn ndisc(
+    src_addr: Ipv6Address,
+    dst_addr: Ipv6Address,
+    from: EthernetAddress,
+    to: EthernetAddress,
+    what: NdiscRepr<'_>,
+) -> Vec<u8> {
+    let what = Icmpv6Repr::Ndisc(what);
+    let payload_len = what.buffer_len();
+    let ip = Ipv6Repr { src_addr, dst_addr, next_header: IpProtocol::Icmpv6, payload_len, hop_limit: 255 };
+    let (mut bytes, at) = frame(from, to, EthernetProtocol::Ipv6, ip.buffer_len() + payload_len);
+    let mut packet = Ipv6Packet::new_unchecked(&mut bytes[at..]);
+    ip.emit(&mut packet);
+    let checksums = ChecksumCapabilities::default();
+    what.emit(&src_addr, &dst_addr, &mut Icmpv6Packet::new_unchecked(packet.payload_mut()), &checksums);
+    bytes
+}
+
+/// An Ethernet frame, and where what it carries begins.
+fn frame(src_addr: EthernetAddress, dst_addr: EthernetAddress, ethertype: EthernetProtocol, bytes: usize) -> (Vec<u8>, usize) {
+    let header = EthernetFrame::<&[u8]>::header_len();
+    let mut bytes = alloc::vec![0; header + bytes];
+    EthernetRepr { src_addr, dst_addr, ethertype }.emit(&mut EthernetFrame::new_unchecked(&mut bytes));
+    (bytes, header)
+}
+
+#[cfg(feature = "microvm")]
+fn send(frame: Vec<u8>, device: &mut hal::NetDevice) {
     if let Some(token) = device.transmit(Instant::ZERO) {
-        token.consume(EthernetFrame::<&[u8]>::header_len() + payload_bytes, |bytes| {
-            let mut frame = EthernetFrame::new_unchecked(bytes);
-            ethernet.emit(&mut frame);
-            fill(frame.payload_mut());
-        });
+        token.consume(frame.len(), |bytes| bytes.copy_from_slice(&frame));
     }
 }

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 from wisp.bench.machine import find_command
+from wisp.model.network import mac_of
 from wisp.primitives.errors import MissingPrerequisite
 from wisp.primitives.values import frozen
 
@@ -56,7 +57,7 @@ def open_tap(name: str, subnet: str) -> Tap:
     _write(f"net/ipv4/neigh/{name}/retrans_time_ms", ARP_RETRY_MS)
     _write(f"net/ipv4/neigh/{name}/mcast_solicit", ARP_TRIES)
     ip("address", "add", f"{subnet}.1/{PREFIX_LENGTH}", "dev", name)
-    ip("link", "set", name, "up")
+    ip("link", "set", name, "address", mac_of(f"{subnet}.1"), "up")
     last = [int(part) for part in subnet.split(".")[1:]]
     mac = "02:00:00:{:02x}:{:02x}:02".format(*last)
     return Tap(descriptor=descriptor, gateway=f"{subnet}.1", guest=f"{subnet}.2", mac=mac)

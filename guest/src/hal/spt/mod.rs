@@ -125,12 +125,12 @@ pub fn wait(_device: &mut NetDevice, until: Option<Instant>) {
 /// The tap.
 pub struct NetDevice {
     frame: [u8; FRAME_BYTES],
-    /// A frame to receive before all others.
-    given: Option<Vec<u8>>,
+    /// Frames to receive before all others.
+    given: Vec<Vec<u8>>,
 }
 
 pub fn device(_config: &Config) -> Result<NetDevice, ConfigError> {
-    Ok(NetDevice { frame: [0; FRAME_BYTES], given: None })
+    Ok(NetDevice { frame: [0; FRAME_BYTES], given: Vec::new() })
 }
 
 impl NetDevice {
@@ -141,7 +141,7 @@ impl NetDevice {
 
     /// Has a frame be received before all others.
     pub fn give(&mut self, frame: Vec<u8>) {
-        self.given = Some(frame);
+        self.given.push(frame);
     }
 }
 
@@ -150,7 +150,7 @@ impl Device for NetDevice {
     type TxToken<'a> = Free;
 
     fn receive(&mut self, _: Instant) -> Option<(Received<'_>, Free)> {
-        let length = match self.given.take() {
+        let length = match self.given.pop() {
             Some(given) => {
                 self.frame[..given.len()].copy_from_slice(&given);
                 given.len()

@@ -43,10 +43,12 @@ class TapAlias(msgspec.Struct, frozen=True, array_like=True, tag="tap"):
     Attributes:
         tap: Name of the instance.
         mac: The guest's hardware address, where it is entered for good.
+        gateway: The host's address, where the tap itself has none.
     """
 
     tap: str
     mac: str | None = None
+    gateway: str | None = None
 
 
 def link_alias(link: str, end: Literal["a", "b"], shape: LinkShape | None = None) -> str:
@@ -54,9 +56,9 @@ def link_alias(link: str, end: Literal["a", "b"], shape: LinkShape | None = None
     return msgspec.json.encode(LinkAlias(link, end, None if shape is None else astuple(shape))).decode()
 
 
-def tap_alias(tap: str, mac: str | None) -> str:
+def tap_alias(tap: str, mac: str | None, gateway: str | None) -> str:
     """Give the alias of a tap."""
-    return msgspec.json.encode(TapAlias(tap, mac)).decode()
+    return msgspec.json.encode(TapAlias(tap, mac, gateway)).decode()
 
 
 def read_alias(alias: str) -> LinkAlias | TapAlias | None:

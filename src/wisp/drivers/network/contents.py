@@ -331,13 +331,15 @@ def _taps(contents: Mapping[str, Contents], held: frozenset[str]) -> frozenset[T
         guests = {route.index: route for route in each.routes if route.protocol == m.ROUTE_TO_GUEST}
         for interface in each.interfaces.values():
             purpose, guest = interface.purpose, guests.get(interface.index)
-            if isinstance(purpose, TapAlias) and purpose.tap in held and guest and interface.address:
+            if not (isinstance(purpose, TapAlias) and purpose.tap in held and guest):
+                continue
+            if gateway := purpose.gateway or interface.address:
                 taps.add(
                     Tap(
                         name=purpose.tap,
                         namespace=name,
                         interface=interface.name,
-                        gateway=interface.address,
+                        gateway=gateway,
                         address=guest.destination.removesuffix("/32"),
                         mac=purpose.mac,
                     )

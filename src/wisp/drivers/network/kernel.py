@@ -299,12 +299,18 @@ class Kernel:
             index = self.index(tap.namespace, tap.interface)
             gateway = tap.gateway.partition("/")[0]
             route = m.KernelRoute(f"{tap.address}/32", index, None, gateway, m.ROUTE_TO_GUEST)
-            messages.append(m.set_up(index, tap_alias(tap.name, tap.mac), what, to_guest_from=mac_of(gateway)))
-            messages += [m.ask_often(family, index, what) for family in self._families]
-            messages += self._add_address(index, tap.gateway, what)
+            alias = tap_alias(tap.name, tap.mac, tap.gateway if tap.mac else None)
+            messages.append(
+                m.set_up(index, alias, what, to_guest_from=mac_of(gateway), without_addresses=bool(tap.mac))
+            )
             messages += self._add_route(route, what)
             if tap.mac:
+                # Who is known need not be asked. An address on each of thousands of taps takes the kernel minutes.
+                messages.append(m.ask_often(m.IPV4, index, what))
                 messages += [m.add_neighbour(family, index, tap.address, tap.mac, what) for family in self._families]
+            else:
+                messages += [m.ask_often(family, index, what) for family in self._families]
+                messages += self._add_address(index, tap.gateway, what)
         return messages
 
     def _add_address(self, index: int, address: str, what: str) -> list[Message]:

@@ -27,6 +27,7 @@ TBF_PARAMETERS = struct.Struct("=BBHhHI12xIII")
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_LINKINFO, IFLA_IFALIAS, IFLA_STATS64, IFLA_AF_SPEC = 1, 3, 18, 20, 23, 26
 IFLA_GROUP, IFLA_NET_NS_FD, IFLA_EXT_MASK, IFLA_TX_QUEUES, IFLA_RX_QUEUES = 27, 28, 29, 31, 32
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_PEER, IFLA_INET_CONF = 1, 2, 1, 1
+IFLA_INET6_ADDR_GEN_MODE = 8
 CONF_FORWARDING, CONF_PROXY_ARP, CONF_RP_FILTER = 1, 3, 8
 SKIP_STATS = 8
 IFA_ADDRESS, IFA_LOCAL = 1, 2
@@ -50,6 +51,7 @@ _BURST_SECONDS = 0.002
 _QUESTION_AGAIN_MS, _QUESTIONS = 50, 20
 _WITHOUT_DAD = 0x02
 _PERMANENT = 0x80
+_NO_ADDRESS = 1
 
 
 class Family(NamedTuple):
@@ -119,11 +121,13 @@ def new_veth(a: VethEnd, b: VethEnd, what: str) -> Message:
     return Message(NEW_LINK, CREATE | EXCLUSIVE, body, what)
 
 
-def set_up(index: int, alias: str, what: str, *, to_guest_from: str | None = None) -> Message:
+def set_up(
+    index: int, alias: str, what: str, *, to_guest_from: str | None = None, without_addresses: bool = False
+) -> Message:
     """Bring an interface up under an alias.
 
     Towards a guest, with the hardware address ``to_guest_from``, it answers ARP for what is behind the host, and takes
-    no packet with another's source address.
+    no packet with another's source address. ``without_addresses`` it gets no IPv6 address of its own either.
     """
     to_guest = to_guest_from is not None
     settings = (CONF_PROXY_ARP, CONF_RP_FILTER) if to_guest else (CONF_PROXY_ARP,)
@@ -131,7 +135,8 @@ def set_up(index: int, alias: str, what: str, *, to_guest_from: str | None = Non
     body = LINK_HEADER.pack(0, 0, index, IS_UP, IS_UP) + attribute(IFLA_IFALIAS, alias.encode())
     if to_guest_from is not None:
         body += attribute(IFLA_ADDRESS, packed_mac(to_guest_from))
-    return Message(SET_LINK, 0, body + nested(IFLA_AF_SPEC, nested(2, conf)), what)
+    ipv6 = nested(IPV6.number, attribute(IFLA_INET6_ADDR_GEN_MODE, bytes([_NO_ADDRESS]))) if without_addresses else b""
+    return Message(SET_LINK, 0, body + nested(IFLA_AF_SPEC, nested(2, conf) + ipv6), what)
 
 
 def ask_often(family: Family, index: int, what: str) -> Message:

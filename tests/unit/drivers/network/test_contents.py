@@ -103,7 +103,9 @@ def test_aliases_come_back_and_fit():
     alias = link_alias("link/" + "x" * 100, "b", huge)
     assert len(alias) <= 255
     assert read_alias(alias) == LinkAlias("link/" + "x" * 100, "b", (10**12, 10**8, 10**8, 10**6, 10**6))
-    assert read_alias(tap_alias("web", "02:00:0a:00:10:02")) == TapAlias("web", "02:00:0a:00:10:02")
+    assert read_alias(tap_alias("web", "02:00:0a:00:10:02", "10.0.16.1/32")) == TapAlias(
+        "web", "02:00:0a:00:10:02", "10.0.16.1/32"
+    )
     assert [read_alias(each) for each in ("", "uplink to the office", "[]", '["link"]', "{}")] == [None] * 5
 
 
