@@ -83,26 +83,29 @@ class KeptChildren:
             passed: Own descriptors that the process inherits, by number there.
         """
         child = child_name(spec)
-        if running := await self._living(child):
-            return self._handle(spec.name, spec.digest, str(spec.kind), running)
         held = {**command.held, **(await self._held_for(child, passed) if spec.is_summoned and passed else {})}
-        spawned = await self._keeper.spawn(
-            SpawnOrder(
-                child_id=child,
-                argv=command.argv,
-                env=command.environment,
-                netns=command.namespace,
-                held=held,
-                passed={} if spec.is_summoned else passed or {},
-                log=self.log_of(spec.name),
-                address_space_bytes=command.address_space_bytes,
-                open_files=command.open_files,
-                small_pages=command.small_pages,
-                own_log=command.own_log,
-                summons=_summons(spec, command) if spec.is_summoned else None,
-                tended=command.tended,
-            )
+        order = SpawnOrder(
+            child_id=child,
+            argv=command.argv,
+            env=command.environment,
+            netns=command.namespace,
+            held=held,
+            passed={} if spec.is_summoned else passed or {},
+            log=self.log_of(spec.name),
+            address_space_bytes=command.address_space_bytes,
+            open_files=command.open_files,
+            small_pages=command.small_pages,
+            own_log=command.own_log,
+            summons=_summons(spec, command) if spec.is_summoned else None,
+            tended=command.tended,
         )
+        try:
+            spawned = await self._keeper.spawn(order)
+        except PermanentDriverError:
+            # Mostly there is no child of that name yet; only now is it worth looking.
+            if living := await self._living(child):
+                return self._handle(spec.name, spec.digest, str(spec.kind), living)
+            spawned = await self._keeper.spawn(order)
         return Handle(
             driver=spec.kind,
             instance=spec.name,

@@ -6,6 +6,7 @@ before it reads the first packet. It runs in the keeper's empty network namespac
 
 import sys
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from wisp.drivers.image.elf import PAGE_BYTES, loaded_bytes
@@ -62,8 +63,7 @@ def check_memory(spec: InstanceSpec, image: Path) -> None:
     Raises:
         PermanentDriverError: It does not.
     """
-    with image.open("rb") as file:
-        needed_bytes = loaded_bytes(file.read(PAGE_BYTES)) + START_BYTES
+    needed_bytes = _needed_bytes(image)
     if needed_bytes > spec.memory_bytes:
         raise PermanentDriverError(
             f"{spec.name}: out of memory: its image takes {needed_bytes} bytes and it has {spec.memory_bytes}; "
@@ -72,6 +72,13 @@ def check_memory(spec: InstanceSpec, image: Path) -> None:
             operation="start",
             subject=spec.name,
         )
+
+
+@lru_cache(maxsize=1024)
+def _needed_bytes(image: Path) -> int:
+    """Give what an image takes of memory before its first instruction; a sealed one never changes."""
+    with image.open("rb") as file:
+        return loaded_bytes(file.read(PAGE_BYTES)) + START_BYTES
 
 
 def command(spec: InstanceSpec, image: Path) -> Command:

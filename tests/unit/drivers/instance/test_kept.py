@@ -38,7 +38,8 @@ class FakeKeeper:
         return self.rows.get(child_id)
 
     async def spawn(self, order: SpawnOrder) -> Spawned:
-        assert order.child_id not in self.rows
+        if order.child_id in self.rows:
+            raise PermanentDriverError(f"child {order.child_id} is known already")
         self.count += 1
         row = ChildStatus(
             id=order.child_id, pid=100 + self.count, start_ticks=7, spawned_at_ns=5, state="running",
