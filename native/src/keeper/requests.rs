@@ -33,12 +33,16 @@ pub struct Cloud {
     pools: Pools,
     /// Children that watchers are to be told of.
     changed: Vec<String>,
+    /// Summoned ones that woke up or fell asleep, and when watchers are to be told: whoever wanted one comes first.
+    stirred: Vec<String>,
+    stirred_due_ns: Option<u64>,
     /// Serials of new children, whose output is to be read.
     started: Vec<u64>,
     /// Our ends of new children's sockets for `wake`.
     wakers: Vec<OwnedFd>,
 }
 
+const TELL_LATER_NS: u64 = 10_000_000;
 /// The number of the socket on which a tender is told who its guest is.
 const TENDER_CONTROL: RawFd = 3;
 
@@ -76,6 +80,8 @@ impl Cloud {
             sleepers,
             pools: Pools::default(),
             changed: vec![],
+            stirred: vec![],
+            stirred_due_ns: None,
             started: vec![],
             wakers: vec![],
         })
@@ -205,7 +211,7 @@ impl Cloud {
                     self.sleepers.queue(id);
                     return Ok(());
                 }
-                self.changed.push(id.to_owned());
+                self.stirs(id);
                 let started = self.sleepers.take_memory(&order).and_then(|()| self.start_warm(&order));
                 started.inspect_err(|why| {
                     self.sleepers.give_memory_back(id);
@@ -259,7 +265,7 @@ impl Cloud {
             trouble: None,
         };
         self.children.add(&order.id, child, None);
-        self.changed.push(order.id.clone());
+        self.stirs(&order.id);
         Ok(())
     }
 
@@ -280,9 +286,23 @@ impl Cloud {
         Ok(())
     }
 
-    /// Takes the ids of the children that watchers are to be told of.
-    pub fn take_changed(&mut self) -> Vec<String> {
+    fn stirs(&mut self, id: &str) {
+        self.stirred.push(id.to_owned());
+        self.stirred_due_ns.get_or_insert_with(|| monotonic_ns() + TELL_LATER_NS);
+    }
+
+    /// Takes the ids of the children that watchers are to be told of now.
+    pub fn take_changed(&mut self, now_ns: u64) -> Vec<String> {
+        if self.stirred_due_ns.is_some_and(|due_ns| due_ns <= now_ns) {
+            self.stirred_due_ns = None;
+            self.changed.append(&mut self.stirred);
+        }
         mem::take(&mut self.changed)
+    }
+
+    /// When there is something to do by time [ns].
+    pub fn next_ns(&self) -> Option<u64> {
+        [self.children.restarts.next_ns(), self.stirred_due_ns].into_iter().flatten().min()
     }
 
     /// Takes the serials of new children, whose output is to be read.

@@ -72,9 +72,9 @@ impl Server {
         Ok(())
     }
 
-    /// How long to sleep when nobody speaks: until a child is to be started again.
+    /// How long to sleep when nobody speaks: until something is to be done by time.
     fn patience(&self) -> EpollTimeout {
-        let Some(due_ns) = self.cloud.children.restarts.next_ns() else { return EpollTimeout::NONE };
+        let Some(due_ns) = self.cloud.next_ns() else { return EpollTimeout::NONE };
         let wait_ms = due_ns.saturating_sub(monotonic_ns()).div_ceil(1_000_000);
         u16::try_from(wait_ms).unwrap_or(u16::MAX).into()
     }
@@ -119,7 +119,7 @@ impl Server {
         for socket in self.cloud.take_wakers() {
             self.connect(Connection::of_waker(socket));
         }
-        let changed = self.cloud.take_changed();
+        let changed = self.cloud.take_changed(monotonic_ns());
         if changed.is_empty() {
             return;
         }
