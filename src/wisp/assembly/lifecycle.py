@@ -13,7 +13,7 @@ from wisp.drivers.instance.kept import INSTANCE_PREFIX
 from wisp.drivers.keeper.client import ChildStatus, KeeperClient, KeeperGone, SpawnOrder
 from wisp.drivers.keeper.process import KeeperIdentity, kill_keeper, living_keeper, start_keeper
 from wisp.model.zone import RESOLVER_ADDRESS
-from wisp.primitives.errors import MissingPrerequisite, PermanentDriverError, WispError
+from wisp.primitives.errors import MissingPrerequisite, PermanentDriverError, StateError, WispError
 
 CONTROLLER = "controller"
 LISTENER = "controller/listener"
@@ -26,11 +26,14 @@ def write_resolver(folder: CloudFolder, zone: str) -> None:
 
     It is written in place: a running cloud has this very file mounted.
     """
-    folder.path.mkdir(parents=True, exist_ok=True, mode=0o700)
     text = f"search {zone}\nnameserver {RESOLVER_ADDRESS}\noptions timeout:2 attempts:2\n"
-    if not folder.resolver.exists() or folder.resolver.read_text() != text:
-        folder.resolver.write_text(text)
-        folder.resolver.chmod(0o644)
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not folder.resolver.exists() or folder.resolver.read_text() != text:
+            folder.resolver.write_text(text)
+            folder.resolver.chmod(0o644)
+    except OSError as error:
+        raise StateError(f"{folder.resolver} cannot be written: {error.strerror}; make room there") from error
 
 
 async def ensure_keeper(folder: CloudFolder, settings: Settings) -> KeeperClient:

@@ -66,8 +66,8 @@ async def test_a_guest_that_is_done_says_so(drivers):
 
 @pytest.mark.parametrize("kind", [Kind.SPT, Kind.MICROVM])
 async def test_a_configuration_that_cannot_be_used(drivers, kind):
-    ended = await end_of(drivers, replace(drivers.specs[kind], gateway="nowhere"))
-    assert "bad-config: gw" in ended.reason
+    ended = await end_of(drivers, replace(drivers.specs[kind], address6="nowhere"))
+    assert "bad-config: ip6" in ended.reason
     assert "wisp-exit: bad-config" in drivers.log(str(drivers.specs[kind].name))
 
 
