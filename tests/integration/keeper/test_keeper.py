@@ -80,7 +80,7 @@ async def test_the_pid_is_the_one_seen_from_outside(keeper):
     async for status in keeper.client.watch():
         assert (status.id, status.signal, status.exit_code) == ("s", signal.SIGTERM, None)
         break
-    with pytest.raises(PermanentDriverError, match="ended already"):
+    with pytest.raises(PermanentDriverError, match="does not run"):
         await keeper.client.signal("s", signal.SIGTERM)
 
 
