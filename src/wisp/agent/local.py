@@ -137,7 +137,8 @@ class LocalAgent:
                 # Its sockets would keep a namespace alive, with all that is in it.
                 await self._names.withdraw()
             await self._network.apply(actions)
-            await self._serve_names()
+            # Beside what goes on now, not before it: a name is there long before an instance that always runs answers.
+            self._zone_news.set()
         except WispError as failure:
             error = str(failure)
         self._report(NetworkChanged(network=await self._network.observe(), error=error))
