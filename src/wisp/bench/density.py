@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import shutil
 import sys
 import tempfile
@@ -98,7 +99,7 @@ async def _result(keeper: KeeperClient, folder: Path) -> Result:
             env={key: os.environ[key] for key in ("PATH", "PYTHONPATH") if key in os.environ},
             log=folder / "worker.log",
             privileged=True,
-            open_files=20_000,
+            open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
         )
     )
     async with asyncio.timeout(PATIENCE_S):
