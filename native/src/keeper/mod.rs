@@ -18,6 +18,7 @@ mod restarts;
 mod server;
 mod sleepers;
 mod spawn;
+mod summoning;
 
 use crate::arguments::Options;
 use crate::failure::{Context, Failure, TAKEN};

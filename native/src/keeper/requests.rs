@@ -7,7 +7,7 @@ use super::log::{CappedFile, LogPipe};
 use super::outer::OuterProc;
 use super::pools::Pools;
 use super::protocol::{self, Identity, Inherited, Page, Request, SpawnOrder};
-use super::sleepers::{News, Sleepers};
+use super::sleepers::Sleepers;
 use super::spawn::{Spawner, Started, output_pipe};
 use crate::failure::{Context, Failure};
 use crate::seqpacket::{self, MAX_DESCRIPTORS, MAX_PACKET_BYTES};
@@ -22,27 +22,26 @@ use std::rc::Rc;
 /// Everything a cloud's keeper knows.
 pub struct Cloud {
     pub children: Children,
-    held: Held,
+    pub(super) held: Held,
     identity: Identity,
     namespaces: Vec<Rc<OwnedFd>>,
     outer: OuterProc,
     spawner: Spawner,
     open_files: OpenFiles,
-    last_serial: u64,
+    pub(super) last_serial: u64,
     pub sleepers: Sleepers,
-    pools: Pools,
+    pub(super) pools: Pools,
     /// Children that watchers are to be told of.
     changed: Vec<String>,
     /// Summoned ones that woke up or fell asleep, and when watchers are to be told: whoever wanted one comes first.
-    stirred: Vec<String>,
-    stirred_due_ns: Option<u64>,
+    pub(super) stirred: Vec<String>,
+    pub(super) stirred_due_ns: Option<u64>,
     /// Serials of new children, whose output is to be read.
     started: Vec<u64>,
     /// Our ends of new children's sockets for `wake`.
     wakers: Vec<OwnedFd>,
 }
 
-const TELL_LATER_NS: u64 = 10_000_000;
 /// The number of the socket on which a tender is told who its guest is.
 const TENDER_CONTROL: RawFd = 3;
 
@@ -181,94 +180,6 @@ impl Cloud {
         }
     }
 
-    /// Starts every sleeper that something waits for.
-    pub fn wake_wanted(&mut self) {
-        for news in self.sleepers.news() {
-            let wanted = match news {
-                News::Wanted(id) => Some(id),
-                News::Booted(id) => self.sleepers.booted(&id),
-            };
-            if let Some(id) = wanted {
-                // Why not is told to those who watch.
-                let _ = self.wake(&id);
-            }
-        }
-    }
-
-    /// Starts a child that sleeps; one that runs is fine.
-    fn wake(&mut self, id: &str) -> Result<(), String> {
-        let child = self.children.get(id).ok_or_else(|| format!("there is no child {id:?}"))?;
-        match child.life {
-            Life::Running => Ok(()),
-            Life::Ended(_) => Err(match &child.trouble {
-                Some(why) => why.clone(),
-                None => format!("child {id:?} has just failed and rests; its log says why"),
-            }),
-            Life::Asleep => {
-                let order = self.children.restarts.order(id).cloned().ok_or("it cannot be started")?;
-                self.sleepers.disarm(id);
-                if self.must_wait(&order) {
-                    self.sleepers.queue(id);
-                    return Ok(());
-                }
-                self.stirs(id);
-                let started = self.sleepers.take_memory(&order).and_then(|()| self.start_warm(&order));
-                started.inspect_err(|why| {
-                    self.sleepers.give_memory_back(id);
-                    self.children.failed(id, why.clone(), monotonic_ns());
-                })
-            }
-        }
-    }
-
-    /// Whether a child's guest must boot, and too many do already.
-    fn must_wait(&mut self, order: &SpawnOrder) -> bool {
-        let Some(tended) = &order.tender else { return false };
-        !self.sleepers.may_boot() && !tended.pool.as_ref().is_some_and(|pool| self.pools.is_ready(pool))
-    }
-
-    /// Starts a child, with a guest that has booted ahead where one is ready.
-    fn start_warm(&mut self, order: &SpawnOrder) -> Result<(), String> {
-        while let Some((tended, pool)) = order.tender.as_ref().and_then(|tended| Some((tended, tended.pool.as_ref()?)))
-        {
-            let Some(member) = self.pools.take(pool) else { break };
-            if !self.children.get(&member.id).is_some_and(|child| child.life == Life::Running) {
-                continue;
-            }
-            let tap = self.held.get(&tended.tap)?;
-            if seqpacket::send(member.control.as_fd(), tended.identity.as_bytes(), &[tap.as_fd()]).is_ok() {
-                let log = order.log.as_ref().and_then(|path| CappedFile::open(Path::new(path)).ok());
-                self.children.adopt(&member.id, order, log, monotonic_ns());
-                return Ok(());
-            }
-        }
-        self.start(order, &[])
-    }
-
-    /// Has a child wait until it is wanted.
-    fn put_to_sleep(&mut self, order: &SpawnOrder) -> Result<(), String> {
-        let Some(summons) = &order.summons else { return Ok(()) };
-        program_of(order)?;
-        let descriptor = Rc::clone(self.held.get(&summons.held)?);
-        self.sleepers.arm(&order.id, &descriptor)?;
-        self.last_serial += 1;
-        let child = Child {
-            serial: self.last_serial,
-            pid: nix::unistd::Pid::from_raw(0),
-            outer_pid: 0,
-            start_ticks: 0,
-            spawned_at_ns: monotonic_ns(),
-            privileged: false,
-            log_path: order.log.clone(),
-            is_summoned: true,
-            life: Life::Asleep,
-            trouble: None,
-        };
-        self.children.add(&order.id, child, None);
-        self.stirs(&order.id);
-        Ok(())
-    }
-
     /// Notes that a child ended.
     pub fn ended(&mut self, id: &str) {
         self.sleepers.give_memory_back(id);
@@ -284,11 +195,6 @@ impl Cloud {
             self.changed.push(id.to_owned());
         }
         Ok(())
-    }
-
-    fn stirs(&mut self, id: &str) {
-        self.stirred.push(id.to_owned());
-        self.stirred_due_ns.get_or_insert_with(|| monotonic_ns() + TELL_LATER_NS);
     }
 
     /// Takes the ids of the children that watchers are to be told of now.
@@ -315,7 +221,7 @@ impl Cloud {
         mem::take(&mut self.wakers)
     }
 
-    fn start(&mut self, order: &SpawnOrder, passed: &[OwnedFd]) -> Result<(), String> {
+    pub(super) fn start(&mut self, order: &SpawnOrder, passed: &[OwnedFd]) -> Result<(), String> {
         self.need_descriptors(1)?;
         program_of(order)?;
         let netns = order.netns.as_ref().map(|name| self.held.get(name)).transpose()?.cloned();
@@ -382,7 +288,7 @@ fn spawned(child: &Child) -> impl Serialize {
     Spawned { pid: child.outer_pid, start_ticks: child.start_ticks, spawned_at_ns: child.spawned_at_ns }
 }
 
-fn program_of(order: &SpawnOrder) -> Result<&str, String> {
+pub(super) fn program_of(order: &SpawnOrder) -> Result<&str, String> {
     let program = order.argv.first().filter(|program| program.starts_with('/'));
     program.map(String::as_str).ok_or_else(|| format!("child {:?}: argv must begin with an absolute path", order.id))
 }

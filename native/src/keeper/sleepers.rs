@@ -5,7 +5,7 @@
 use super::protocol::{Share, SpawnOrder};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
@@ -41,7 +41,9 @@ pub struct Sleepers {
     /// Where the tenders of guests that boot will say that they have.
     booting: HashMap<String, (u64, OwnedFd)>,
     /// Those that are wanted and must wait until others have booted.
-    queued: VecDeque<String>,
+    waiting: HashSet<String>,
+    /// Their turns; whoever does not wait any more is passed over.
+    turns: VecDeque<String>,
     most_booting: usize,
 }
 
@@ -58,7 +60,8 @@ impl Sleepers {
             budgets,
             taken: HashMap::new(),
             booting: HashMap::new(),
-            queued: VecDeque::new(),
+            waiting: HashSet::new(),
+            turns: VecDeque::new(),
             most_booting: BOOTING_PER_PROCESSOR * processors,
         })
     }
@@ -82,8 +85,13 @@ impl Sleepers {
         Ok(())
     }
 
-    /// Waits for `id` no longer; one that is not armed is fine.
+    /// Waits for `id` no longer, nor does it for its turn; one that is not armed is fine.
     pub fn disarm(&mut self, id: &str) {
+        self.waiting.remove(id);
+        self.look_away(id);
+    }
+
+    fn look_away(&mut self, id: &str) {
         if let Some((token, descriptor)) = self.armed.remove(id) {
             let _ = self.epoll.delete(descriptor.as_ref());
             self.ids.remove(&token);
@@ -112,19 +120,32 @@ impl Sleepers {
         }
     }
 
-    /// Notes that a guest boots no longer; gives who may boot in its place.
-    pub fn booted(&mut self, id: &str) -> Option<String> {
+    /// Notes that a guest boots no longer.
+    pub fn booted(&mut self, id: &str) {
         if let Some((token, control)) = self.booting.remove(id) {
             let _ = self.epoll.delete(&control);
             self.ids.remove(&token);
         }
-        self.queued.pop_front()
     }
 
-    /// Has `id` started when others have booted.
+    /// Takes the one whose turn it is to boot, if there is room for it.
+    pub fn next_to_boot(&mut self) -> Option<String> {
+        if !self.may_boot() {
+            return None;
+        }
+        while let Some(id) = self.turns.pop_front() {
+            if self.waiting.remove(&id) {
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    /// Has `id` wait for its turn to boot, instead of for being wanted.
     pub fn queue(&mut self, id: &str) {
-        if !self.queued.iter().any(|queued| queued == id) {
-            self.queued.push_back(id.to_owned());
+        self.look_away(id);
+        if self.waiting.insert(id.to_owned()) {
+            self.turns.push_back(id.to_owned());
         }
     }
 
@@ -202,9 +223,14 @@ mod tests {
         assert!(sleepers.news().is_empty());
         nix::unistd::write(&tender, b"ready").unwrap();
         assert_eq!(sleepers.news(), [News::Booted("x".into())]);
-        assert_eq!((sleepers.booted("x").as_deref(), sleepers.may_boot()), (Some("y"), true));
+        assert_eq!(sleepers.next_to_boot(), None);
+        sleepers.booted("x");
+        assert_eq!(sleepers.next_to_boot().as_deref(), Some("y"));
         sleepers.boots("y", Rc::into_inner(other).unwrap());
-        assert_eq!(sleepers.booted("y"), None);
+        sleepers.queue("z");
+        sleepers.booted("y");
+        sleepers.disarm("z");
+        assert_eq!(sleepers.next_to_boot(), None);
     }
 
     #[test]

@@ -6,6 +6,7 @@ Reports go one way, through the ``report`` callable; nothing is asked back.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import nullcontext
 
 from wisp.agent.health import HealthMonitor
 from wisp.model.action import NetworkAction, RemoveNamespace, StartInstance, StopInstance
@@ -25,9 +26,18 @@ from wisp.model.report import (
     Report,
 )
 from wisp.ports.health import HealthProber
-from wisp.ports.instance import InstanceDriver, Life, LifeWatch, Sign, WarmPools
+from wisp.ports.instance import (
+    POOL_PREFIX,
+    InstanceDriver,
+    Life,
+    LifeWatch,
+    MemoryBudgets,
+    Sign,
+    WarmPools,
+)
 from wisp.ports.names import NameService
 from wisp.ports.network import NetworkDriver
+from wisp.primitives.backoff import backoff
 from wisp.primitives.errors import PermanentDriverError, UnknownInstance, WispError
 from wisp.primitives.time import Clock, Duration
 
@@ -38,7 +48,6 @@ STARTS_AT_ONCE = 8
 LOOK_EVERY = Duration.of_seconds(10)
 # The program behind links that delay; while it does not run, they do not.
 DELAY_CHILD = "delay"
-POOL_PREFIX = "pool/"
 POOL_LAG = Duration.of_ms(200)
 
 
@@ -50,6 +59,7 @@ class LocalAgent:
         network: Makes the network.
         prober: Asks instances whether they answer.
         lives: Tells when a process ends, wakes up or falls asleep.
+        budgets: Holds those that are woken to their memory.
         pools: Has guests boot ahead.
         names: Answers for the cloud's names.
         secrets: Gives the values of the secrets that a spec names, at the moment they are needed.
@@ -64,6 +74,7 @@ class LocalAgent:
         network: NetworkDriver,
         prober: HealthProber,
         lives: LifeWatch,
+        budgets: MemoryBudgets,
         pools: WarmPools,
         names: NameService,
         secrets: Callable[[InstanceSpec], Awaitable[Mapping[str, str]]],
@@ -78,9 +89,10 @@ class LocalAgent:
         self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
         self._sharing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._sharing.set_result(None)
-        self._pools = pools
+        self._budgets, self._pools = budgets, pools
         self._wanted_pools: tuple[WarmPool, ...] | None = None
         self._pool_news = asyncio.Event()
+        self._pool_failures = 0
         self._names = names
         self._plan: Plan | None = None
         self._zone_news = asyncio.Event()
@@ -102,6 +114,7 @@ class LocalAgent:
             elif sign.child == DELAY_CHILD:
                 await self._look_at_network()
             elif self._wanted_pools and sign.child.startswith(POOL_PREFIX):
+                self._pool_failures += sign.life is Life.EXITED
                 self._pool_news.set()
 
     async def look_around(self) -> None:
@@ -114,8 +127,8 @@ class LocalAgent:
         """Fill warm pools in the background until cancelled."""
         while True:
             await self._pool_news.wait()
-            # Whoever woke a guest comes first, and so do those who follow at once.
-            await asyncio.sleep(POOL_LAG.seconds)
+            # Whoever woke a guest comes first, and so do those who follow at once; guests that die booting get rest.
+            await asyncio.sleep(max(POOL_LAG, backoff(self._pool_failures)).seconds)
             self._pool_news.clear()
             try:
                 await self._pools.keep_warm(self._wanted_pools or ())
@@ -132,26 +145,33 @@ class LocalAgent:
     async def change_network(self, actions: Sequence[NetworkAction]) -> None:
         """Carry out a batch of network actions and report what came of it."""
         error = None
+        doomed = [action.name for action in actions if isinstance(action, RemoveNamespace)]
         try:
-            if any(isinstance(action, RemoveNamespace) for action in actions):
-                # Its sockets would keep a namespace alive, with all that is in it.
-                await self._names.withdraw()
-            await self._network.apply(actions)
-            # Beside what goes on now, not before it: a name is there long before an instance that always runs answers.
-            self._zone_news.set()
+            async with self._naming if doomed else nullcontext():
+                if doomed:
+                    # Its sockets would keep a namespace alive, with all that is in it.
+                    await self._names.withdraw(doomed)
+                await self._network.apply(actions)
         except WispError as failure:
             error = str(failure)
+        # Beside what goes on now, not before it: a name is there long before an instance that always runs answers.
+        self._zone_news.set()
         self._report(NetworkChanged(network=await self._network.observe(), error=error))
 
     async def serve_names(self) -> None:
         """Have each new plan's names answered, until cancelled."""
+        failures = 0
         while True:
             await self._zone_news.wait()
             self._zone_news.clear()
             try:
                 await self._serve_names()
+                failures = 0
             except WispError as failure:
                 log.warning("names are not answered: %s", failure)
+                failures += 1
+                self._zone_news.set()
+                await asyncio.sleep(backoff(failures + 1).seconds)
 
     async def _serve_names(self) -> None:
         """Have the plan's names answered, once all of its hosts exist."""
@@ -211,7 +231,7 @@ class LocalAgent:
 
     async def _share_memory(self, left_bytes: Mapping[str, int]) -> None:
         for host, memory_bytes in left_bytes.items():
-            await self._lives.set_budget(host, memory_bytes)
+            await self._budgets.set_budget(host, memory_bytes)
 
     async def close(self) -> None:
         """Stop watching; what runs goes on running."""
@@ -255,6 +275,7 @@ class LocalAgent:
                 self._report(InstanceSlept(child=handle.child))
             case Life.RUNNING:
                 if self._wanted_pools:
+                    self._pool_failures = 0
                     self._pool_news.set()
                 self._report(InstanceWoken(child=handle.child, pid=sign.pid, started_at=sign.since))
                 if spec := self._specs.get(handle.child):
@@ -277,4 +298,5 @@ def found_unstarted(handle: Handle) -> ObservedInstance:
         handle=handle,
         changed_at=handle.spawned_at,
         started_at=handle.spawned_at,
+        pid=handle.pid,
     )

@@ -130,7 +130,7 @@ class Cloud:
         """Have the controller know what is wanted, once it is sure that it can be had."""
         vault = await filled_vault(self._folder, declared.secrets)
         wanted = doors(declared)
-        write_resolver(self._folder, zone_of(declared.name, declared.dns.zone))
+        write_resolver(self._folder, zone_of(declared.name, declared.dns.zone), outside=wants_egress(declared))
         with opened(wanted, await held_names(self._folder)) as sockets:
             async with await ensure_keeper(self._folder, self._settings) as keeper:
                 await ensure_controller(keeper, self._folder)

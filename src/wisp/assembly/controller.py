@@ -48,6 +48,7 @@ async def run(folder: CloudFolder, settings: Settings) -> None:
         network=hands.network,
         prober=hands.prober,
         lives=hands.children,
+        budgets=hands.children,
         pools=hands.pools,
         names=hands.names,
         secrets=hands.secrets_of,

@@ -12,7 +12,7 @@ from wisp.assembly.settings import CloudFolder, Settings
 from wisp.drivers.instance.kept import INSTANCE_PREFIX
 from wisp.drivers.keeper.client import ChildStatus, KeeperClient, KeeperGone, SpawnOrder
 from wisp.drivers.keeper.process import KeeperIdentity, kill_keeper, living_keeper, start_keeper
-from wisp.model.zone import RESOLVER_ADDRESS
+from wisp.model.zone import NAT_RESOLVER_ADDRESS, RESOLVER_ADDRESS
 from wisp.primitives.errors import MissingPrerequisite, PermanentDriverError, StateError, WispError
 
 CONTROLLER = "controller"
@@ -21,12 +21,19 @@ ANSWER_WITHIN_S = 3.0
 PROCESS_GRACE_S = 3.0
 
 
-def write_resolver(folder: CloudFolder, zone: str) -> None:
+def write_resolver(folder: CloudFolder, zone: str, *, outside: bool) -> None:
     """Say where the cloud's processes ask for names, and in which zone they need not say it.
 
     It is written in place: a running cloud has this very file mounted.
+
+    Args:
+        folder: The cloud's.
+        zone: The cloud's zone.
+        outside: Whether the NAT is to be asked for what the cloud's own server refuses.
     """
-    text = f"search {zone}\nnameserver {RESOLVER_ADDRESS}\noptions timeout:2 attempts:2\n"
+    servers = (RESOLVER_ADDRESS, NAT_RESOLVER_ADDRESS) if outside else (RESOLVER_ADDRESS,)
+    named = "".join(f"nameserver {address}\n" for address in servers)
+    text = f"search {zone}\n{named}options timeout:2 attempts:2\n"
     try:
         folder.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not folder.resolver.exists() or folder.resolver.read_text() != text:

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from wisp.model.action import (
     StopInstance,
 )
 from wisp.model.description import DesiredState, LinkShape
-from wisp.model.instance import Handle, InstanceSpec, ObservedInstance
+from wisp.model.instance import InstanceSpec, ObservedInstance
 from wisp.model.plan import Plan
 from wisp.model.view import Change, HostRow, InstanceRow
 
@@ -41,7 +41,7 @@ def instance_rows(
 
 
 def _row(spec: InstanceSpec, seen: ObservedInstance | None, site: str, alive: bool) -> InstanceRow:
-    handle = seen.handle if seen and alive else None
+    pids = _pids(seen) if seen and seen.pid and alive else ()
     return InstanceRow(
         name=spec.name,
         kind=f"door/{spec.door.protocol}" if spec.door else spec.kind,
@@ -51,9 +51,9 @@ def _row(spec: InstanceSpec, seen: ObservedInstance | None, site: str, alive: bo
         address6=spec.address6,
         state=str(seen.state) if seen and alive else "planned",
         start_ms=seen.start_ms if seen and alive else None,
-        memory_bytes=proportional_set_size(handle) if handle else None,
-        cpu_seconds=cpu_seconds(handle) if handle else None,
-        pid=handle.pid if handle else None,
+        memory_bytes=proportional_set_size(pids),
+        cpu_seconds=cpu_seconds(pids),
+        pid=pids[0] if pids else None,
         failures=seen.failures if seen else 0,
         reason=seen.reason if seen and alive else "",
         is_workload=spec.is_workload,
@@ -84,22 +84,45 @@ def host_rows(desired: DesiredState, plan: Plan) -> tuple[HostRow, ...]:
     )
 
 
-def proportional_set_size(handle: Handle) -> int | None:
-    """Give the memory of an instance's process, shared pages split among their users [byte]."""
+def process_tree(pid: int) -> tuple[int, ...]:
+    """Give a process and all that it started; a guest's tender is not alone."""
     with suppress(OSError):
-        for line in Path(f"/proc/{handle.pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) * 1024
-    return None
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return pid, *(each for child in children for each in process_tree(int(child)))
+    return ()
 
 
-def cpu_seconds(handle: Handle) -> float | None:
-    """Give the processor time an instance has used [s]; ``None`` when its process is gone."""
-    with suppress(OSError, IndexError):
-        fields = Path(f"/proc/{handle.pid}/stat").read_text().rpartition(")")[2].split()
-        if int(fields[19]) == handle.start_ticks:
-            return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
-    return None
+def proportional_set_size(pids: Sequence[int]) -> int | None:
+    """Give the memory of processes, shared pages split among their users [byte]; ``None`` when they are gone."""
+    total_bytes = 0
+    for pid in pids:
+        with suppress(OSError):
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                if line.startswith("Pss:"):
+                    total_bytes += int(line.split()[1]) * 1024
+    return total_bytes or None
+
+
+def cpu_seconds(pids: Sequence[int]) -> float | None:
+    """Give the processor time that processes have used [s]; ``None`` when they are gone."""
+    ticks = []
+    for pid in pids:
+        with suppress(OSError):
+            fields = _stat(pid)
+            ticks += [int(fields[11]) + int(fields[12])]
+    return sum(ticks) / TICKS_PER_SECOND if ticks else None
+
+
+def _pids(seen: ObservedInstance) -> tuple[int, ...]:
+    """Give an instance's processes; none when another process has got its number."""
+    with suppress(OSError):
+        if seen.handle and seen.handle.start_ticks in (0, int(_stat(seen.pid)[19])):
+            return process_tree(seen.pid)
+    return ()
+
+
+def _stat(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 def changes(actions: Iterable[Action]) -> tuple[Change, ...]:

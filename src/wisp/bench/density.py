@@ -103,12 +103,12 @@ async def _result(keeper: KeeperClient, folder: Path) -> Result:
         )
     )
     async with asyncio.timeout(PATIENCE_S):
-        while not (folder / "result.json").exists():
-            child = await keeper.child(CHILD)
-            if child and child.state == "exited" and not (folder / "result.json").exists():
-                why = folder / "failed"
-                raise TransientDriverError(f"the crowd did not come up: {why.read_text() if why.exists() else child}")
-            await asyncio.sleep(0.2)
+        async for child in keeper.watch():
+            if child.id == CHILD and child.state == "exited":
+                break
+    if child.exit_code != 0:
+        why = folder / "failed"
+        raise TransientDriverError(f"the crowd did not come up: {why.read_text() if why.exists() else child}")
     return msgspec.json.decode((folder / "result.json").read_bytes(), type=Result)
 
 

@@ -180,11 +180,11 @@ class _Builder:
         return zone
 
     def _upstream(self, text: str, path: str) -> str:
-        address, _, port = text.partition(":")
         try:
-            return f"{IPv4Address(address)}:{int(port or DNS_PORT) % 65_536}"
-        except ValueError:
-            self._reader.complain(path, f"{text!r} is no IPv4 address", "write it as 10.0.2.3 or 10.0.2.3:53")
+            address, port = endpoint.named_endpoint(text if ":" in text else f"{text}:{DNS_PORT}")
+            return endpoint.render_endpoint(str(IPv4Address(address)), port)
+        except ValueError as error:
+            self._reader.complain(path, f"{text!r} is no IPv4 address: {error}", "write it as 10.0.2.3 or 10.0.2.3:53")
             return text
 
     def secret(self, name: str, body: declared.SecretBody) -> SecretSource:

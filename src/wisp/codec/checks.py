@@ -11,7 +11,7 @@ from wisp.codec.reader import Mention, Reader, did_you_mean, quoted
 from wisp.model.description import DeclaredInstance, DesiredState, Kind, PublishedPort, Vdu
 from wisp.model.peer import Peers
 
-RESERVED = ("name", "ip", "gw", "mac", "ip6", "gw6", "confidential")
+RESERVED = ("name", "ip", "gw", "gwmac", "mac", "ip6", "gw6", "idle", "health", "confidential")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _HEALTH_PATH = re.compile(r"/[!-~]*", re.ASCII)
 

@@ -216,6 +216,7 @@ class ControllerCore:
                 changed_at=now,
                 started_at=event.started_at,
                 failures=failures,
+                pid=handle.pid,
             )
         )
         if handle.is_summoned:
@@ -234,6 +235,7 @@ class ControllerCore:
                 changed_at=now,
                 started_at=event.started_at,
                 start_ms=None,
+                pid=event.pid,
             )
         )
         self._tell(now, "instance-woken", seen.name, f"it is wanted; process {event.pid}")
@@ -243,7 +245,7 @@ class ControllerCore:
         if seen is None or seen.state is InstanceState.ASLEEP:
             return
         failures = seen.failures if seen.state is InstanceState.EXITED else 0
-        self._record(replace(seen, state=InstanceState.ASLEEP, changed_at=now, failures=failures, reason=""))
+        self._record(replace(seen, state=InstanceState.ASLEEP, changed_at=now, failures=failures, reason="", pid=0))
         self._tell(now, "instance-asleep", seen.name, "nobody wants it now")
 
     def _not_started(self, event: InstanceNotStarted, now: Instant) -> None:
@@ -285,6 +287,7 @@ class ControllerCore:
                 changed_at=now,
                 failures=failures,
                 reason=reason,
+                pid=0,
             )
         )
 
@@ -301,6 +304,7 @@ class ControllerCore:
                 changed_at=now,
                 failures=failures,
                 reason=event.reason,
+                pid=0,
             )
         )
         self._tell(now, "instance-exited", seen.name, event.reason, Severity.WARNING)

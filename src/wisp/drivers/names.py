@@ -6,7 +6,7 @@ The keeper holds the sockets, so queries wait in them while one server takes ove
 import hashlib
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ class NameServers:
         """Answer with this zone from now on; see the port."""
         hosts = sorted(zone.servers)
         numbers = {
-            f"{_HELD_PREFIX}{host}/{kind}": _FIRST_SOCKET + len(_SOCKETS) * index + place
+            _held_name(zone.servers[host], kind): _FIRST_SOCKET + len(_SOCKETS) * index + place
             for index, host in enumerate(hosts)
             for place, kind in enumerate(_SOCKETS)
         }
@@ -63,8 +63,8 @@ class NameServers:
         if any(row.id == child and row.state == "running" for row in servers) and held.issuperset(numbers):
             return
         for host in hosts:
-            if f"{_HELD_PREFIX}{host}/{_SOCKETS[0]}" not in held:
-                await self._open(host, zone.servers[host])
+            if _held_name(zone.servers[host], _SOCKETS[0]) not in held:
+                await self._open(zone.servers[host])
         with in_memory("zone", document) as descriptor:
             await self._keeper.release([_ZONE])
             await self._keeper.hold({_ZONE: descriptor})
@@ -82,14 +82,16 @@ class NameServers:
         await self._end([row.id for row in servers if row.id != child])
         await self._keeper.release([n for n in held if n.startswith(_HELD_PREFIX) and n != _ZONE and n not in numbers])
 
-    async def withdraw(self) -> None:
-        """Answer no more; see the port."""
-        await self._end([row.id for row in await self._keeper.children() if row.id.startswith(CHILD_PREFIX)])
-        await self._keeper.release([name for name in await self._keeper.held() if name.startswith(_HELD_PREFIX)])
+    async def withdraw(self, namespaces: Collection[str]) -> None:
+        """Let go of these namespaces; see the port."""
+        held = await self._keeper.held()
+        if any(_held_name(namespace, _SOCKETS[0]) in held for namespace in namespaces):
+            await self._end([row.id for row in await self._keeper.children() if row.id.startswith(CHILD_PREFIX)])
+            await self._keeper.release([name for name in held if name.startswith(_HELD_PREFIX)])
 
-    async def _open(self, host: str, namespace: str) -> None:
+    async def _open(self, namespace: str) -> None:
         made = await self._listeners(namespace)
-        names = [f"{_HELD_PREFIX}{host}/{kind}" for kind in _SOCKETS]
+        names = [_held_name(namespace, kind) for kind in _SOCKETS]
         try:
             await self._keeper.release(names)
             await self._keeper.hold({name: one.fileno() for name, one in zip(names, made, strict=True)})
@@ -105,6 +107,10 @@ class NameServers:
                 await self._keeper.forget(child)
 
 
+def _held_name(namespace: str, kind: str) -> str:
+    return f"{_HELD_PREFIX}{namespace}/{kind}"
+
+
 def _document(zone: Zone, hosts: Sequence[str], numbers: Mapping[str, int], wakes: Mapping[str, str]) -> dict[str, Any]:
     """Give the zone as ``wisp-native dns`` reads it."""
     return {
@@ -114,7 +120,8 @@ def _document(zone: Zone, hosts: Sequence[str], numbers: Mapping[str, int], wake
         "serial": 1,
         "upstreams": zone.upstreams,
         "servers": [
-            {"host": host} | {kind: numbers[f"{_HELD_PREFIX}{host}/{kind}"] for kind in _SOCKETS} for host in hosts
+            {"host": host} | {kind: numbers[_held_name(zone.servers[host], kind)] for kind in _SOCKETS}
+            for host in hosts
         ],
         "instances": {
             each.name: {"a": each.address, "aaaa": each.address6, "host": each.host, "wake": wakes.get(each.name)}

@@ -196,6 +196,7 @@ class ObservedInstance:
         start_ms: From spawn to the first good health check [ms]; ``None`` until then.
         failures: Times in a row that it ended or stayed silent since it was last well.
         reason: Why it is in ``state``, as a sentence; empty while well.
+        pid: Its process as the machine sees it; 0 while it has none.
     """
 
     name: str
@@ -207,3 +208,4 @@ class ObservedInstance:
     start_ms: float | None = None
     failures: int = 0
     reason: str = ""
+    pid: int = 0

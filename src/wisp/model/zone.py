@@ -7,6 +7,8 @@ from wisp.primitives.values import frozen
 
 # Link-local (RFC 3927), so no cloud's own addresses; every host answers to it, so the nearest one does.
 RESOLVER_ADDRESS = "169.254.53.53"
+# Where the user-space NAT answers for the names of the outside (slirp4netns(1)).
+NAT_RESOLVER_ADDRESS = "10.0.2.3"
 RESOLVER_PORT = 53
 
 

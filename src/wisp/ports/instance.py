@@ -94,6 +94,10 @@ class InstanceDriver(Protocol):
         ...
 
 
+# The names of children that are booted ahead begin so.
+POOL_PREFIX = "pool/"
+
+
 class WarmPools(Protocol):
     """Has guests boot ahead for those that sleep."""
 
@@ -135,6 +139,10 @@ class LifeWatch(Protocol):
     def signs(self) -> AsyncIterator[Sign]:
         """Give what happens; first those that ended before, and how it is with every summoned one."""
         ...
+
+
+class MemoryBudgets(Protocol):
+    """Holds those that are woken to the memory that is there for them."""
 
     async def set_budget(self, host: str, memory_bytes: int) -> None:
         """Let the summoned instances of a host take so much memory together [byte]."""

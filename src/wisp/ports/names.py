@@ -1,6 +1,6 @@
 """The port that answers for the cloud's names."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from wisp.model.instance import InstanceSpec
@@ -23,6 +23,6 @@ class NameService(Protocol):
         """
         ...
 
-    async def withdraw(self) -> None:
-        """Answer no more, and let go of every namespace."""
+    async def withdraw(self, namespaces: Collection[str]) -> None:
+        """Let go of these namespaces before they are removed; if any is one of those served, answer no more at all."""
         ...

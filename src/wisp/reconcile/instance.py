@@ -7,22 +7,9 @@ from wisp.model.instance import InstanceSpec, InstanceState, ObservedInstance
 from wisp.model.network import Network
 from wisp.model.observation import ObservedState
 from wisp.model.plan import Plan
-from wisp.primitives.time import Duration, Instant
+from wisp.primitives.backoff import backoff
+from wisp.primitives.time import Instant
 from wisp.primitives.values import frozen
-
-FIRST_BACKOFF = Duration.of_ms(100)
-LONGEST_BACKOFF = Duration.of_seconds(30)
-
-
-def backoff(failures: int) -> Duration:
-    """Give how long to wait before starting again after so many failures in a row.
-
-    Nothing after the first, so that an instance that died is back at once; then 0.1 s, doubling up to 30 s.
-    """
-    if failures <= 1:
-        return Duration(0)
-    doublings = min(failures - 2, 30)
-    return min(FIRST_BACKOFF * float(1 << doublings), LONGEST_BACKOFF)
 
 
 @frozen

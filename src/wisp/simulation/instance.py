@@ -1,7 +1,7 @@
 """Instances without a machine: records with the start time of their kind, in whatever time the clock tells."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from wisp.model.description import Kind
@@ -96,7 +96,7 @@ class SimulatedInstances:
     async def serve(self, zone: Zone, specs: Sequence[InstanceSpec]) -> None:
         """Answer nobody: records have no addresses."""
 
-    async def withdraw(self) -> None:
+    async def withdraw(self, namespaces: Collection[str]) -> None:
         """Answer nobody."""
 
     async def probe(self, spec: InstanceSpec, *, within: Duration) -> str | None:

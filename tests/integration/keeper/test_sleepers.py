@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from wisp.drivers.keeper.client import ChildStatus, SpawnOrder, Summons
+from wisp.drivers.keeper.client import ChildStatus, SpawnOrder, Summons, Tended
 from wisp.primitives.errors import PermanentDriverError
 
 IDLE = 5
@@ -163,3 +163,26 @@ async def test_a_waker_may_wake_and_nothing_else(keeper, pipe):
     assert woken == '{"ok":true}'
     assert "no child" in unknown
     assert (await row(keeper)).state == "running"
+
+
+async def test_one_that_cannot_be_started_lets_the_others_have_their_turn(keeper, pipe):
+    """More are wanted than may boot at a time; the first whose turn comes finds no memory."""
+    booting = 2 * len(os.sched_getaffinity(0))
+    names = [f"boots{number}" for number in range(booting)] + ["poor", "patient"]
+    pipes = {name: os.pipe() for name in names}
+    await keeper.client.hold({name: reader for name, (reader, _) in pipes.items()})
+    await keeper.client.set_budget("h1", 100 * len(names))
+    for name in names:
+        summons = replace(SUMMONS, held=name, budget="nothing" if name == "poor" else "h1")
+        tended = Tended(identity="who=it", tap=name)
+        order = replace(sleeper(keeper, "exec sleep 100", name), held={}, summons=summons, tended=tended)
+        await keeper.client.spawn(order)
+    for name in names:
+        await keeper.client.wake(name)
+    assert [(await row(keeper, name)).state for name in names] == ["running"] * booting + ["asleep"] * 2
+    await keeper.client.signal("boots0", signal.SIGKILL)
+    await until(keeper, "running", "patient")
+    assert "no memory left" in ((await row(keeper, "poor")).trouble or "")
+    for reader, writer in pipes.values():
+        os.close(reader)
+        os.close(writer)

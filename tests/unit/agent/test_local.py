@@ -48,6 +48,7 @@ class Machine:
             network=SimulatedNetwork(),
             prober=self.instances,
             lives=self.instances,
+            budgets=self.instances,
             pools=self.instances,
             names=self.instances,
             secrets=self.no_secrets,

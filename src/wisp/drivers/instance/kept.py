@@ -12,17 +12,17 @@ from dataclasses import field
 from itertools import count, islice
 from pathlib import Path
 
+from wisp.drivers.instance.guest import CONFIDENTIAL_DESCRIPTOR
 from wisp.drivers.keeper.client import ChildStatus, KeeperClient, SpawnOrder, Summons, Tended
 from wisp.model.description import Kind
 from wisp.model.instance import Handle, InstanceSpec, WarmPool
-from wisp.ports.instance import Exit, Life, Sign
+from wisp.ports.instance import POOL_PREFIX, Exit, Life, Sign
 from wisp.primitives.errors import PermanentDriverError, TransientDriverError, UnknownInstance
 from wisp.primitives.time import Duration, Instant
 from wisp.primitives.values import frozen
 
 INSTANCE_PREFIX = "instance/"
 CONFIDENTIAL_PREFIX = "confidential/"
-POOL_PREFIX = "pool/"
 LOG_TAIL_BYTES = 4096
 FORCE_PATIENCE_S = 10.0
 
@@ -119,7 +119,7 @@ class KeptChildren:
 
     async def _held_for(self, child: str, passed: Mapping[int, int]) -> dict[int, str]:
         """Have the keeper hold what a summoned child inherits at each of its starts; give the names by number."""
-        names = {number: f"{CONFIDENTIAL_PREFIX}{child}/{number}" for number in passed}
+        names = {number: _confidential_name(child, number) for number in passed}
         await self._keeper.release(list(names.values()))
         await self._keeper.hold({names[number]: descriptor for number, descriptor in passed.items()})
         return names
@@ -195,8 +195,7 @@ class KeptChildren:
             await self._end(handle, grace)
         await self._keeper.forget(handle.child)
         if handle.is_summoned:
-            held = await self._keeper.held()
-            await self._keeper.release([n for n in held if n.startswith(f"{CONFIDENTIAL_PREFIX}{handle.child}/")])
+            await self._keeper.release([_confidential_name(handle.child, CONFIDENTIAL_DESCRIPTOR)])
         self._ended.pop(_life(handle), None)
 
     async def handles(self) -> list[Handle]:
@@ -265,6 +264,10 @@ class KeptChildren:
         how = f"killed by {_signal_name(row.signal)}" if row.signal else f"exited with status {row.exit_code}"
         last = last_words(self.log_of(instance), by_itself=row.signal is None)
         return Exit(code=row.exit_code, signal=row.signal, reason=f"{how}: {last}" if last else how)
+
+
+def _confidential_name(child: str, number: int) -> str:
+    return f"{CONFIDENTIAL_PREFIX}{child}/{number}"
 
 
 def _summons(spec: InstanceSpec, command: Command) -> Summons:
