@@ -14,6 +14,7 @@ use crate::seqpacket::{self, MAX_DESCRIPTORS, MAX_PACKET_BYTES};
 use crate::time::monotonic_ns;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use serde::Serialize;
+use std::collections::HashSet;
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::Path;
@@ -204,6 +205,12 @@ impl Cloud {
             self.changed.append(&mut self.stirred);
         }
         mem::take(&mut self.changed)
+    }
+
+    /// Gives the ids of the children that a new watcher is told of at once; of the others it hears with everybody.
+    pub fn worth_telling(&self) -> Vec<String> {
+        let soon: HashSet<&String> = self.changed.iter().chain(&self.stirred).collect();
+        self.children.worth_telling().filter(|id| !soon.contains(id)).cloned().collect()
     }
 
     /// When there is something to do by time [ns].

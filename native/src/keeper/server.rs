@@ -245,7 +245,7 @@ fn converse(connection: &mut Connection, cloud: &mut Cloud, buffer: &mut [u8]) -
     let (answer, effect) = cloud.handle(&buffer[..bytes], descriptors, connection.only_wakes);
     connection.answer(answer);
     if matches!(effect, Effect::Watch) {
-        connection.watch(cloud.children.worth_telling().cloned());
+        connection.watch(cloud.worth_telling().into_iter());
     }
     Ok(effect)
 }

@@ -215,6 +215,9 @@ async def test_a_flood_of_output_stays_bounded(keeper):
         await keeper.client.held()
         slowest = max(slowest, time.perf_counter() - before)
     await keeper.client.signal("flood", signal.SIGKILL)
+    # Its last words are written then, and no file is being turned over any more.
+    while (child := await keeper.client.child("flood")) and child.state != "exited":  # noqa: ASYNC110 - asked, not told
+        await asyncio.sleep(0.01)
     logs = list(keeper.directory.glob("flood.log*"))
     assert sorted(log.name for log in logs) == ["flood.log", "flood.log.1"]
     assert all(log.stat().st_size <= 1 << 20 for log in logs)
