@@ -370,19 +370,16 @@ class ControllerCore:
         self.observed = replace(self.observed, network=self.plan.network if self.plan and as_planned else network)
 
     def _network_batch(self, actions: Iterable[Action], now: Instant) -> tuple[NetworkAction, ...]:
-        """Give the network actions to carry out now; removals wait until no instance is being stopped.
+        """Give the network actions to carry out now; removals, and all after them, wait while an instance is stopped.
 
         New taps and all before them come as a batch of their own, so that guests boot while the rest is made.
         """
         if NETWORK in self._busy or now < self._network_retry_at:
             return ()
-        stopping = any(reason not in ("starting",) for reason in self._busy.values())
-        removals = (RemoveLink, RemoveNamespace, RemoveTap)
-        batch = [
-            action
-            for action in actions
-            if not isinstance(action, StartInstance | StopInstance) and not (stopping and isinstance(action, removals))
-        ]
+        batch = [action for action in actions if not isinstance(action, StartInstance | StopInstance)]
+        is_stopping = any(reason != "starting" for reason in self._busy.values())
+        if is_stopping and any(isinstance(action, RemoveLink | RemoveNamespace | RemoveTap) for action in batch):
+            return ()
         last_tap = max((place for place, action in enumerate(batch) if isinstance(action, CreateTap)), default=-1)
         return tuple(batch[: last_tap + 1] or batch)
 

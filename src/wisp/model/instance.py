@@ -91,6 +91,7 @@ class InstanceSpec:
         prefix_length, gateway, mac: How a guest sets up its interface.
         address6, gateway6: The same as IPv6; a guest is alone in its subnet there.
         after: Instances that must have answered (or failed) before this one starts.
+        group: The VNF whose instances stand in for each other while one of them is replaced; empty for none.
         is_workload: Whether it is a device's workload and not a network function.
         idle_timeout: For one that sleeps until it is wanted: how long without work until it sleeps again.
         pool: Warm pool that it may take a guest from; empty for none.
@@ -116,6 +117,7 @@ class InstanceSpec:
     health: HealthCheck
     boot_deadline: Duration
     after: tuple[str, ...] = ()
+    group: str = ""
     is_workload: bool = False
     idle_timeout: Duration | None = None
     pool: str = ""

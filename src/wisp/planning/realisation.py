@@ -190,6 +190,7 @@ class Realisation:
             mac=mac_of(address) if is_guest else None,
             health=vdu.health,
             boot_deadline=vdu.boot_deadline,
+            group=f"{instance.network_service}/{instance.vnf}/{vdu.name}",
             idle_timeout=instance.idle_timeout,
         )
 

@@ -13,7 +13,8 @@ from wisp.model.action import Action
 from wisp.model.observation import ObservedState
 from wisp.model.plan import Plan
 from wisp.primitives.time import Instant
-from wisp.reconcile.instance import Ground, changes
+from wisp.reconcile.ground import Ground
+from wisp.reconcile.instance import changes
 from wisp.reconcile.network import difference
 
 __all__ = ["Ground", "reconcile", "wake_at"]

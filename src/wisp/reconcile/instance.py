@@ -4,12 +4,13 @@ from collections.abc import Iterator, Mapping
 
 from wisp.model.action import StartInstance, StopInstance
 from wisp.model.instance import InstanceSpec, InstanceState, ObservedInstance
-from wisp.model.network import Network
 from wisp.model.observation import ObservedState
 from wisp.model.plan import Plan
 from wisp.primitives.backoff import backoff
 from wisp.primitives.time import Instant
 from wisp.primitives.values import frozen
+from wisp.reconcile.ground import Ground
+from wisp.reconcile.rolling import Rolling
 
 
 @frozen
@@ -25,12 +26,13 @@ def changes(plan: Plan, observed: ObservedState, *, now: Instant) -> InstanceCha
     """Give what every planned and every seen instance needs."""
     specs = {spec.name: spec for spec in plan.instances}
     ground = Ground(plan.network, observed.network)
+    rolling = Rolling(plan.instances, observed.instances, ground)
     stops = [*_unplanned(specs, observed)]
     starts, due = [], []
     for spec in plan.instances:
         seen = observed.instances.get(spec.name)
         if seen is not None and seen.state is not InstanceState.EXITED:
-            if reason := _reason_to_stop(spec, seen, ground, now):
+            if reason := _reason_to_stop(spec, seen, ground, rolling, now):
                 stops.append(StopInstance(name=spec.name, handle=seen.handle, reason=reason))
             elif seen.state is InstanceState.STARTING:
                 due.append(_deadline(spec, seen))
@@ -49,10 +51,10 @@ def _unplanned(specs: Mapping[str, InstanceSpec], observed: ObservedState) -> It
             yield StopInstance(name=name, handle=seen.handle, reason="it is not wanted any more")
 
 
-def _reason_to_stop(spec: InstanceSpec, seen: ObservedInstance, ground: "Ground", now: Instant) -> str:
-    """Say why a running instance must be stopped; empty when it may go on."""
+def _reason_to_stop(spec: InstanceSpec, seen: ObservedInstance, ground: Ground, rolling: Rolling, now: Instant) -> str:
+    """Say why a running instance must be stopped; empty when it may go on, or must until others are back."""
     if seen.spec_digest != spec.digest:
-        return "its description changed"
+        return "its description changed" if rolling.is_turn(spec, seen) else ""
     if missing := ground.lacking(spec):
         return missing
     if seen.state is InstanceState.UNHEALTHY:
@@ -80,24 +82,3 @@ def _is_turn(spec: InstanceSpec, specs: Mapping[str, InstanceSpec], observed: Ob
 
 def _has_had_its_chance(seen: ObservedInstance | None) -> bool:
     return seen is not None and (seen.state.is_well or seen.failures > 0)
-
-
-class Ground:
-    """Which taps and namespaces exist as planned: what an instance stands on.
-
-    Args:
-        wanted: The planned network.
-        seen: The one that is.
-    """
-
-    def __init__(self, wanted: Network, seen: Network) -> None:
-        self._taps = {tap.name for tap in wanted.taps & seen.taps}
-        self._namespaces = {each.name for each in wanted.namespaces & seen.namespaces}
-
-    def lacking(self, spec: InstanceSpec) -> str:
-        """Say what has gone from under an instance; empty when all is there."""
-        if spec.namespace not in self._namespaces:
-            return f"its namespace {spec.namespace} is gone or changed"
-        if spec.kind.is_unikernel and spec.name not in self._taps:
-            return "its tap is gone or changed"
-        return ""
