@@ -10,6 +10,7 @@ from wisp.model.effect import NetworkState
 from wisp.model.instance import Handle, InstanceSpec
 from wisp.model.network import Network
 from wisp.model.observation import Event, ObservedState
+from wisp.model.operation import Cause, Operation
 from wisp.model.report import (
     HealthReported,
     InstanceExited,
@@ -33,6 +34,7 @@ class World:
 
     def __init__(self, observed: ObservedState | None = None) -> None:
         self.core = ControllerCore(observed or ObservedState(), rng=lambda: Random(0))
+        self.operations: dict[int, Operation] = {}
         self.now = START
         self.network = Network()
         self.running: dict[str, Handle] = {}
@@ -44,8 +46,8 @@ class World:
         self._heap: list[tuple[Instant, int, Input]] = []
         self._count = 0
 
-    def desire(self, desired: DesiredState | None, revision: int = 1) -> None:
-        self.later(Duration(0), DesiredChanged(revision=revision, desired=desired))
+    def desire(self, desired: DesiredState | None, revision: int = 1, cause: Cause = Cause.WISH) -> None:
+        self.later(Duration(0), DesiredChanged(revision=revision, desired=desired, cause=cause))
 
     def crash(self, instance: str) -> None:
         handle = self.running.pop(instance)
@@ -77,6 +79,7 @@ class World:
 
     def _take(self, step: Step) -> None:
         self.events += step.events
+        self.operations |= {each.number: each for each in step.operations}
         if step.network:
             self._change(step.network)
         for stop in step.stops:

@@ -26,6 +26,8 @@ from wisp.model.observation import ObservedState
 log = logging.getLogger("wisp.controller")
 # After so many in a row, two seconds of them at least, `wisp up` waits no longer.
 ENOUGH_FAILURES = 6
+# Those that an earlier controller did not close are among the newest.
+OPERATIONS_LOOKED_AT = 10_000
 FAILED = (InstanceState.EXITED, InstanceState.UNHEALTHY)
 
 
@@ -40,7 +42,14 @@ async def run(folder: CloudFolder, settings: Settings) -> None:
     """Find what an earlier controller left, then keep the cloud as desired."""
     clock, store = SystemClock(), SqliteStore(folder.database)
     hands = await make_hands(folder, settings)
-    core = ControllerCore(ObservedState(assignments=store.assignments()), rng=planning_rng)
+    operations = store.operations(limit=OPERATIONS_LOOKED_AT)
+    before = store.plan()
+    core = ControllerCore(
+        ObservedState(assignments=store.assignments()),
+        rng=planning_rng,
+        operations=operations,
+        before=before[1] if before else None,
+    )
     server = ProgressServer(lambda: state_of(core), lambda: runner.desired_changed())
     runner = Runner(core, store, clock, lambda step: server.tell(step.events))
     agent = LocalAgent(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import assert_never
 
+from wisp.controller.operations import Operations, kind_of
 from wisp.model.action import (
     Action,
     CreateTap,
@@ -22,6 +23,7 @@ from wisp.model.description import DesiredState
 from wisp.model.instance import InstanceState, ObservedInstance
 from wisp.model.network import Network
 from wisp.model.observation import Event, ObservedState, Severity
+from wisp.model.operation import Cause, Operation, OperationKind
 from wisp.model.plan import Infeasible, Plan
 from wisp.model.report import (
     HealthReported,
@@ -45,6 +47,8 @@ from wisp.reconcile import Ground, reconcile, wake_at
 WELL_AFTER = Duration.of_seconds(10)
 NETWORK_RETRY = Duration.of_seconds(2)
 NETWORK = "network"
+# An operation has failed for the time being when an instance of it has, so many times in a row.
+STUCK_AFTER = 3
 
 
 @frozen
@@ -53,6 +57,7 @@ class DesiredChanged:
 
     revision: int
     desired: DesiredState | None
+    cause: Cause = Cause.WISH
 
 
 @frozen
@@ -74,6 +79,7 @@ class Step:
         planned: A new plan with its revision, to be stored before anything else.
         seen: Instances whose record changed.
         gone: Instances whose record ended.
+        operations: Life cycle operations that began, came on or ended.
         events: For people.
     """
 
@@ -84,6 +90,7 @@ class Step:
     planned: tuple[int, Plan] | None = None
     seen: tuple[ObservedInstance, ...] = ()
     gone: tuple[str, ...] = ()
+    operations: tuple[Operation, ...] = ()
     events: tuple[Event, ...] = ()
 
 
@@ -103,9 +110,18 @@ class ControllerCore:
     Args:
         observed: The world as found at the start.
         rng: Gives fresh chance for each plan; equally seeded, equal wishes give equal plans.
+        operations: Those that an earlier controller did not close, and the newest one.
+        before: What an earlier controller had planned.
     """
 
-    def __init__(self, observed: ObservedState, *, rng: Callable[[], Rng]) -> None:
+    def __init__(
+        self,
+        observed: ObservedState,
+        *,
+        rng: Callable[[], Rng],
+        operations: Sequence[Operation] = (),
+        before: Plan | None = None,
+    ) -> None:
         self.plan: Plan | None = None
         self.revision = 0
         self._rng = rng
@@ -117,6 +133,7 @@ class ControllerCore:
         self._settled = False
         self._due_at: Instant | None = None
         self._notes = _Notes()
+        self._operations, self._before = Operations(operations), before
 
     @property
     def instances(self) -> Mapping[str, ObservedInstance]:
@@ -189,12 +206,25 @@ class ControllerCore:
         decided = make_plan(desired, self.observed, rng=self._rng())
         if isinstance(decided, Infeasible):
             names = ", ".join(conflict.instance for conflict in decided.conflicts)
+            self._operations.refuse(OperationKind.UPDATE, event.revision, f"no placement exists for {names}", now)
             self._tell(now, "plan-infeasible", names, "no placement exists; the running cloud stays", Severity.ERROR)
             return
+        self._begin(event, decided, now)
         self.plan, self.revision = decided, event.revision
         self.observed = replace(self.observed, assignments=decided.assignments)
         self._notes.planned = (event.revision, decided)
         self._tell(now, "planned", f"revision {event.revision}", f"{len(decided.instances)} instances placed")
+
+    def _begin(self, event: DesiredChanged, decided: Plan, now: Instant) -> None:
+        """Open the operation that the new plan is."""
+        if event.cause is Cause.RETRY:
+            self._operations.retry(event.revision)
+            for seen in tuple(self._instances.values()):
+                if not seen.state.is_well:
+                    self._record(replace(seen, failures=0))
+        elif kind := kind_of(self.plan or (self._before if self._instances else None), decided):
+            kind = OperationKind.ROLLBACK if event.cause is Cause.ROLLBACK else kind
+            self._operations.wish(kind, event.revision, now)
 
     def _network_changed(self, event: NetworkChanged, now: Instant) -> None:
         self._busy.pop(NETWORK, None)
@@ -245,6 +275,7 @@ class ControllerCore:
         if seen is None or seen.state is InstanceState.ASLEEP:
             return
         failures = seen.failures if seen.state is InstanceState.EXITED else 0
+        self._operations.healed(seen.name, now)
         self._record(replace(seen, state=InstanceState.ASLEEP, changed_at=now, failures=failures, reason="", pid=0))
         self._tell(now, "instance-asleep", seen.name, "nobody wants it now")
 
@@ -277,6 +308,8 @@ class ControllerCore:
         self._tell(now, "instance-stopped", event.name, reason)
         if seen.state is InstanceState.READY or not self._is_planned(seen):
             self._forget(seen)
+            if not self._is_planned(seen):
+                self._operations.gone(seen.name, now)
             return
         failures = seen.failures + (seen.state is InstanceState.STARTING)
         self._record(
@@ -307,6 +340,7 @@ class ControllerCore:
                 pid=0,
             )
         )
+        self._operations.heal(seen.name, event.reason, now)
         self._tell(now, "instance-exited", seen.name, event.reason, Severity.WARNING)
 
     def _health(self, event: HealthReported, now: Instant) -> None:
@@ -325,10 +359,12 @@ class ControllerCore:
             seen, state=InstanceState.UNHEALTHY, changed_at=now, failures=seen.failures + 1, reason=problem
         )
         self._record(failed)
+        self._operations.heal(seen.name, problem, now)
         self._tell(now, "instance-unhealthy", seen.name, problem, Severity.WARNING)
 
     def _ready(self, seen: ObservedInstance, at: Instant, now: Instant) -> None:
         ready = replace(seen, state=InstanceState.READY, changed_at=now, reason="")
+        self._operations.healed(seen.name, now)
         if seen.handle and seen.handle.is_summoned:
             # It answers whoever wanted it long before we ask.
             self._record(ready)
@@ -349,6 +385,7 @@ class ControllerCore:
             self._busy[NETWORK] = "changing"
             self._tell(now, "network-changing", NETWORK, f"{len(network)} steps to what is planned")
         self._busy |= {start.spec.name: "starting" for start in starts}
+        self._follow_operation(actions, now)
         return Step(
             network=network,
             starts=starts,
@@ -357,8 +394,19 @@ class ControllerCore:
             planned=self._notes.planned,
             seen=tuple(self._notes.seen.values()),
             gone=tuple(self._notes.gone),
+            operations=self._operations.take_changed(),
             events=tuple(self._notes.events),
         )
+
+    def _follow_operation(self, actions: Sequence[Action], now: Instant) -> None:
+        if self._operations.is_following:
+            network = NETWORK in self._busy or any(isinstance(action, NetworkAction) for action in actions)
+            self._operations.follow(network=network, settled=self._settled, stuck=self._stuck(), now=now)
+
+    def _stuck(self) -> str:
+        """Say what fails again and again; empty for nothing."""
+        stuck = (seen for seen in self._instances.values() if seen.failures >= STUCK_AFTER and not seen.state.is_well)
+        return next((f"{seen.name}: {seen.reason}" for seen in stuck), "")
 
     def _is_settled(self, actions: Sequence[Action]) -> bool:
         ready = all(seen.state.is_well for seen in self._instances.values())

@@ -75,7 +75,7 @@ class Runner:
         """Read the newest desired state and hand it in."""
         newest = self._store.desired()
         revision, desired = newest or (0, None)
-        self.put(DesiredChanged(revision=revision, desired=desired))
+        self.put(DesiredChanged(revision=revision, desired=desired, cause=self._store.cause()))
 
     async def run(self, agent: Agent) -> None:
         """Take events and perform steps until cancelled."""
@@ -125,6 +125,8 @@ class Runner:
             self._store.put_plan(*step.planned)
         if step.seen or step.gone:
             self._store.put_instances(step.seen, gone=step.gone)
+        if step.operations:
+            self._store.put_operations(step.operations)
         if step.events:
             self._store.add_events(step.events)
 

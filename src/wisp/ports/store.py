@@ -6,6 +6,7 @@ from typing import Protocol
 from wisp.model.description import DesiredState
 from wisp.model.instance import ObservedInstance
 from wisp.model.observation import Event
+from wisp.model.operation import Cause, Operation
 from wisp.model.plan import Assignments, Plan
 
 
@@ -15,8 +16,10 @@ class StateStore(Protocol):
     A write that returned is on disk.
     """
 
-    def put_desired(self, desired: DesiredState, *, source: str, expected_revision: int | None = None) -> int:
-        """Store a new desired state with the text it came from; give its revision.
+    def put_desired(
+        self, desired: DesiredState, *, source: str, cause: Cause = ..., expected_revision: int | None = None
+    ) -> int:
+        """Store a new desired state with the text it came from, and why; give its revision.
 
         Raises:
             StaleWrite: The revision is no longer ``expected_revision``.
@@ -25,6 +28,10 @@ class StateStore(Protocol):
 
     def desired(self) -> tuple[int, DesiredState] | None:
         """Give the newest revision and state, or ``None`` before the first and after :meth:`put_absent`."""
+        ...
+
+    def cause(self) -> Cause:
+        """Say why the newest desired state was stored."""
         ...
 
     def put_absent(self) -> int:
@@ -49,6 +56,14 @@ class StateStore(Protocol):
 
     def instances(self) -> dict[str, ObservedInstance]:
         """Give what was last seen, by name."""
+        ...
+
+    def put_operations(self, operations: Sequence[Operation]) -> None:
+        """Store life cycle operations, new ones and such as came on; the oldest are dropped beyond a bound."""
+        ...
+
+    def operations(self, *, limit: int = 1000) -> list[Operation]:
+        """Give the newest ``limit`` life cycle operations, oldest first."""
         ...
 
     def add_events(self, events: Sequence[Event]) -> None:

@@ -17,11 +17,13 @@ from wisp.codec import stored
 from wisp.model.description import DesiredState
 from wisp.model.instance import ObservedInstance
 from wisp.model.observation import Event, Severity
+from wisp.model.operation import Cause, Operation
 from wisp.model.plan import Assignments, Plan
 from wisp.primitives.errors import PermanentDriverError, StaleWrite, TransientDriverError
 from wisp.primitives.time import Instant
 
 EVENTS_KEPT = 100_000
+OPERATIONS_KEPT = 10_000
 
 # One entry per schema version: the statements that lead to it from the one before.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -31,6 +33,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE instance (name TEXT PRIMARY KEY, seen BLOB NOT NULL)",
         "CREATE TABLE event (number INTEGER PRIMARY KEY AUTOINCREMENT, at_ns INTEGER NOT NULL, severity TEXT NOT NULL,"
         " what TEXT NOT NULL, subject TEXT NOT NULL, message TEXT NOT NULL)",
+    ),
+    (
+        "ALTER TABLE desired ADD COLUMN cause TEXT NOT NULL DEFAULT 'wish'",
+        "CREATE TABLE operation (number INTEGER PRIMARY KEY, operation BLOB NOT NULL)",
     ),
 )
 
@@ -59,20 +65,28 @@ class SqliteStore:
         """Let go of the file."""
         self._db.close()
 
-    def put_desired(self, desired: DesiredState, *, source: str, expected_revision: int | None = None) -> int:
+    def put_desired(
+        self,
+        desired: DesiredState,
+        *,
+        source: str,
+        cause: Cause = Cause.WISH,
+        expected_revision: int | None = None,
+    ) -> int:
         """Store a desired state; see the port."""
-        return self._append_desired(stored.encode(desired), source, expected_revision)
+        return self._append_desired(stored.encode(desired), source, cause, expected_revision)
 
     def put_absent(self) -> int:
         """Record that the cloud shall not exist any more."""
-        return self._append_desired(None, "", None)
+        return self._append_desired(None, "", Cause.WISH, None)
 
-    def _append_desired(self, state: bytes | None, source: str, expected: int | None) -> int:
+    def _append_desired(self, state: bytes | None, source: str, cause: Cause, expected: int | None) -> int:
         with self._transaction("put_desired", durable=True) as db:
             (newest,) = db.execute("SELECT coalesce(max(revision), 0) FROM desired").fetchone()
             if expected is not None and newest != expected:
                 raise StaleWrite(f"desired state is at revision {newest}, not {expected}: read it again first")
-            revision = db.execute("INSERT INTO desired (state, source) VALUES (?, ?)", (state, source)).lastrowid
+            values = (state, source, str(cause))
+            revision = db.execute("INSERT INTO desired (state, source, cause) VALUES (?, ?, ?)", values).lastrowid
             assert revision is not None  # noqa: S101 - sqlite gives one for every INSERT
             return revision
 
@@ -85,6 +99,27 @@ class SqliteStore:
         """Give the text that the newest desired state came from; empty for none."""
         row = self._one("SELECT source FROM desired ORDER BY revision DESC LIMIT 1")
         return "" if row is None else str(row[0])
+
+    def cause(self) -> Cause:
+        """Say why the newest desired state was stored."""
+        row = self._one("SELECT cause FROM desired ORDER BY revision DESC LIMIT 1")
+        return Cause.WISH if row is None else Cause(row[0])
+
+    def before(self, revision: int) -> tuple[int, DesiredState, str] | None:
+        """Give the newest revision before this one that asks for something else, with its state and its text."""
+        row = self._one(
+            "SELECT revision, state, source FROM desired WHERE revision < ? AND state IS NOT NULL"
+            " AND state IS NOT (SELECT state FROM desired WHERE revision = ?) ORDER BY revision DESC LIMIT 1",
+            (revision, revision),
+        )
+        return None if row is None else (row[0], stored.decode(row[1], DesiredState), str(row[2]))
+
+    def at(self, revision: int) -> tuple[int, DesiredState, str] | None:
+        """Give a revision with its state and its text; ``None`` where there is none or no cloud was wanted."""
+        row = self._one(
+            "SELECT revision, state, source FROM desired WHERE revision = ? AND state IS NOT NULL", (revision,)
+        )
+        return None if row is None else (row[0], stored.decode(row[1], DesiredState), str(row[2]))
 
     def put_plan(self, revision: int, plan: Plan) -> None:
         """Store the plan made for a revision."""
@@ -122,6 +157,24 @@ class SqliteStore:
                 [(e.at.ns, e.severity, e.what, e.subject, e.message) for e in events],
             )
             db.execute("DELETE FROM event WHERE number <= (SELECT max(number) FROM event) - ?", (EVENTS_KEPT,))
+
+    def put_operations(self, operations: Sequence[Operation]) -> None:
+        """Store life cycle operations and drop the oldest beyond the bound."""
+        with self._transaction("put_operations") as db:
+            rows = [(each.number, stored.encode(each)) for each in operations]
+            db.executemany("REPLACE INTO operation VALUES (?, ?)", rows)
+            db.execute(
+                "DELETE FROM operation WHERE number <= (SELECT max(number) FROM operation) - ?", (OPERATIONS_KEPT,)
+            )
+
+    def operations(self, *, limit: int = 1000) -> list[Operation]:
+        """Give the newest life cycle operations, oldest first."""
+        rows = self._all(
+            "SELECT operation FROM (SELECT number, operation FROM operation ORDER BY number DESC LIMIT ?)"
+            " ORDER BY number",
+            (limit,),
+        )
+        return [stored.decode(operation, Operation) for (operation,) in rows]
 
     def events(self, *, after: int = 0, limit: int = 1000) -> list[tuple[int, Event]]:
         """Give the newest events above a number, oldest first."""
@@ -164,8 +217,8 @@ class SqliteStore:
                 raise
             self._db.execute("COMMIT")
 
-    def _one(self, query: str) -> Any:
-        rows = self._all(query)
+    def _one(self, query: str, values: tuple[int, ...] = ()) -> Any:
+        rows = self._all(query, values)
         return rows[0] if rows else None
 
     def _all(self, query: str, values: tuple[int, ...] = ()) -> list[Any]:
