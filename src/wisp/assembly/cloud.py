@@ -7,8 +7,8 @@
             print(row.name, row.address, row.start_ms)
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -24,11 +24,13 @@ from wisp.assembly.lifecycle import (
     nothing_left_of_a_failure,
     write_resolver,
 )
-from wisp.assembly.planning import planning_rng
-from wisp.assembly.progress import ControllerState, follow
+from wisp.assembly.planning import decide
+from wisp.assembly.progress import follow
 from wisp.assembly.secrets import filled_vault, fingerprinted, keep
 from wisp.assembly.settings import CloudFolder, Settings
 from wisp.assembly.views import changes, host_rows, instance_rows
+from wisp.assembly.waiting import until_settled
+from wisp.assembly.wish import Wish, as_it_was, earlier_wish, present_wish
 from wisp.codec.description import parse
 from wisp.drivers.clock.system import SystemClock
 from wisp.drivers.instance.microvm import find_qemu
@@ -37,25 +39,15 @@ from wisp.drivers.store.sqlite import SqliteStore
 from wisp.model.description import DesiredState, Kind
 from wisp.model.instance import InstanceSpec
 from wisp.model.observation import Event, ObservedState
-from wisp.model.plan import Infeasible, Plan
+from wisp.model.operation import Operation
+from wisp.model.plan import Plan
 from wisp.model.view import CloudStatus, InstanceRow, PlannedChange, Progress
 from wisp.model.zone import zone_of
-from wisp.planning import plan as make_plan
 from wisp.planning.door import doors
-from wisp.primitives.errors import DescriptionError, StateError, TransientDriverError, UnknownInstance, WispError
+from wisp.primitives.errors import DescriptionError, StateError, TransientDriverError, UnknownInstance
 from wisp.reconcile import reconcile
 
 ProgressCallback = Callable[[Progress], None]
-# Events that no waiting mends.
-HOPELESS = ("plan-infeasible", "instance-refused")
-
-
-class InfeasibleError(WispError):
-    """No placement satisfies the description; ``answer`` names every conflict."""
-
-    def __init__(self, answer: Infeasible) -> None:
-        super().__init__("\n".join(_conflict_text(answer)))
-        self.answer = answer
 
 
 class Cloud:
@@ -116,29 +108,90 @@ class Cloud:
         """
         if self._desired is None:
             raise StateError(f"cloud {self.name}: `up` needs its description")
+        images = image_store(self._settings)
+        return await self._bring(
+            Wish(desired=self._desired, text=self._text),
+            lambda each: with_built_images(each, images),
+            progress,
+            timeout_s,
+        )
+
+    async def rollback(
+        self, progress: ProgressCallback = lambda _: None, *, to: int | None = None, timeout_s: float = 120.0
+    ) -> list[InstanceRow]:
+        """Bring a cloud that is up back to an earlier revision, images as they were then; return when all answers.
+
+        An operation that is still being carried out ends with that.
+
+        Args:
+            progress: Told of each step.
+            to: The revision; ``None`` for the newest that asks for something else than the present one.
+            timeout_s: Longest wait [s].
+
+        Raises:
+            StateError: The cloud is down, or there is no such revision.
+            WispError: As :meth:`up`.
+        """
+        self._need_life()
+        wish = earlier_wish(self.name, self._existing_store(), to)
+        return await self._bring(wish, as_it_was, progress, timeout_s)
+
+    async def retry(
+        self, progress: ProgressCallback = lambda _: None, *, timeout_s: float = 120.0
+    ) -> list[InstanceRow]:
+        """Try at once again what has failed; return when everything answers.
+
+        Raises:
+            StateError: The cloud is down.
+            WispError: As :meth:`up`.
+        """
+        self._need_life()
+        return await self._bring(present_wish(self.name, self._existing_store()), as_it_was, progress, timeout_s)
+
+    def operations(self, *, limit: int = 1000) -> list[Operation]:
+        """Give the newest life cycle operations, oldest first.
+
+        Raises:
+            StateError: There is no such cloud.
+        """
+        store = self._existing_store()
+        try:
+            return store.operations(limit=limit)
+        finally:
+            store.close()
+
+    def _need_life(self) -> None:
+        if living_keeper(self._folder.path) is None:
+            raise StateError(f"cloud {self.name} is down; `wisp up FILE` brings it up")
+
+    async def _bring(
+        self, wish: Wish, sealed: Callable[[DesiredState], DesiredState], progress: ProgressCallback, timeout_s: float
+    ) -> list[InstanceRow]:
+        """Have a wish carried out, with the images that ``sealed`` gives it."""
         progress(Progress(phase="starting the keeper", done=0, total=1))
-        if any(instance.vdu.kind is Kind.MICROVM for instance in self._desired.instances):
+        if any(instance.vdu.kind is Kind.MICROVM for instance in wish.desired.instances):
             find_qemu(self._settings.search_path)
-        nat = find_program(self._settings) if wants_egress(self._desired) else None
+        nat = find_program(self._settings) if wants_egress(wish.desired) else None
         async with nothing_left_of_a_failure(self._folder):
-            await self._order(self._desired)
+            await self._order(wish, sealed)
         await self._settle(progress, timeout_s)
         await self._open_the_way_out(nat)
         return await self.ps()
 
-    async def _order(self, declared: DesiredState) -> None:
+    async def _order(self, wish: Wish, sealed: Callable[[DesiredState], DesiredState]) -> None:
         """Have the controller know what is wanted, once it is sure that it can be had."""
+        declared = wish.desired
         vault = await filled_vault(self._folder, declared.secrets)
         wanted = doors(declared)
         write_resolver(self._folder, zone_of(declared.name, declared.dns.zone), outside=wants_egress(declared))
         with opened(wanted, await held_names(self._folder)) as sockets:
             async with await ensure_keeper(self._folder, self._settings) as keeper:
                 await ensure_controller(keeper, self._folder)
-                desired = with_built_images(fingerprinted(declared, vault), image_store(self._settings))
+                desired = sealed(fingerprinted(declared, vault))
                 self._check_placement(desired)
                 await keeper.hold(sockets)
                 await keep(keeper, vault)
-                self._store_desired(desired)
+                self._store_desired(replace(wish, desired=desired))
                 await shut_unwanted(keeper, wanted)
 
     async def _open_the_way_out(self, nat: str | None) -> None:
@@ -153,31 +206,20 @@ class Cloud:
         finally:
             store.close()
 
-    def _store_desired(self, desired: DesiredState) -> int:
+    def _store_desired(self, wish: Wish) -> int:
         """Write the desired state down."""
         store = self._store()
         try:
-            return store.put_desired(desired, source=self._text)
+            return store.put_desired(wish.desired, source=wish.text, cause=wish.cause)
         finally:
             store.close()
 
     async def _settle(self, progress: ProgressCallback, timeout_s: float) -> None:
-        revision = self._revision()
-        try:
-            async with asyncio.timeout(timeout_s):
-                async for state in follow(self._folder.controller_socket, poke=True):
-                    progress(_progress_of(state))
-                    _raise_if_hopeless(state, revision)
-                    if state.settled and state.revision >= revision:
-                        return
-        except TimeoutError:
-            raise TransientDriverError(await self._what_is_missing(timeout_s)) from None
-        raise TransientDriverError(
-            f"cloud {self.name}: its controller ended; see {self._folder.logs / 'controller.log'}"
-        )
+        if not await until_settled(self._folder, self._revision(), progress, timeout_s):
+            raise TransientDriverError(await self._what_is_missing(timeout_s))
 
     async def _what_is_missing(self, timeout_s: float) -> str:
-        late = [row for row in await self.ps() if row.state != "ready"]
+        late = [row for row in await self.ps() if not row.is_well]
         lines = [f"  {row.name}: {row.state}{', ' + row.reason if row.reason else ''}" for row in late]
         return "\n".join([f"cloud {self.name}: not everything answers after {timeout_s:g} s:", *lines])
 
@@ -255,7 +297,7 @@ class Cloud:
             store.close()
         keeper = living_keeper(self._folder.path)
         controller = await controller_child(self._folder)
-        ready = sum(row.state == "ready" for row in rows)
+        ready = sum(row.is_well for row in rows)
         state, sentence = _verdict(self.name, keeper is not None, controller is not None, ready, len(rows))
         return CloudStatus(
             name=self.name,
@@ -395,51 +437,6 @@ def read_description(path: Path) -> tuple[DesiredState, str]:
     if isinstance(parsed, DesiredState):
         return parsed, text
     raise DescriptionError(parsed)
-
-
-def decide(desired: DesiredState, observed: ObservedState) -> Plan:
-    """Give the plan for a description.
-
-    Raises:
-        InfeasibleError: There is none.
-    """
-    decided = make_plan(desired, observed, rng=planning_rng())
-    if isinstance(decided, Infeasible):
-        raise InfeasibleError(decided)
-    return decided
-
-
-def _conflict_text(answer: Infeasible) -> list[str]:
-    lines = ["no placement satisfies the description; the running cloud stays as it is"]
-    for conflict in answer.conflicts:
-        lines.append(f"  {conflict.instance}: {' and '.join(conflict.constraints)} exclude every host")
-        lines += [f"    {refusal.host}: {refusal.reason}" for refusal in conflict.refused]
-    return lines
-
-
-def _progress_of(state: ControllerState) -> Progress:
-    phase = "booting instances" if state.network_done else "making the network"
-    note = state.events[-1].message if state.events else ""
-    return Progress(phase=phase, done=state.ready, total=state.wanted, note=note)
-
-
-def _raise_if_hopeless(state: ControllerState, revision: int) -> None:
-    """Raise what no waiting mends.
-
-    Raises:
-        StateError: The controller found no plan, or an instance can never start as it is described.
-        TransientDriverError: An instance failed again and again.
-    """
-    if state.failing and state.revision >= revision:
-        lines = [f"{len(state.failing)} of {state.wanted} instances fail again and again:"]
-        lines += [f"  {each}" for each in state.failing]
-        lines.append(
-            "they are tried on, ever more rarely; `wisp logs NAME` has their words, `wisp up FILE` a mended file"
-        )
-        raise TransientDriverError("\n".join(lines))
-    for event in state.events:
-        if event.what in HOPELESS:
-            raise StateError(event.message)
 
 
 def _verdict(name: str, keeper: bool, controller: bool, ready: int, wanted: int) -> tuple[str, str]:

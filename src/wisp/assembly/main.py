@@ -4,8 +4,8 @@ import sys
 
 import click
 
-from wisp.assembly.cloud import InfeasibleError
 from wisp.assembly.machine import Machine
+from wisp.assembly.planning import InfeasibleError
 from wisp.assembly.settings import Settings
 from wisp.interfaces.cli.commands import cli
 from wisp.primitives.errors import DescriptionError, MissingPrerequisite, WispError

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from wisp.model.observation import Event
+from wisp.model.operation import Operation
 from wisp.model.view import CloudStatus, Finding, InstanceRow, PlannedChange, Progress
 
 OnProgress = Callable[[Progress], None]
@@ -21,6 +22,20 @@ class CloudFacade(Protocol):
 
     async def down(self, progress: OnProgress = ...) -> None:
         """End it and remove everything of it."""
+        ...
+
+    async def rollback(
+        self, progress: OnProgress = ..., *, to: int | None = ..., timeout_s: float = ...
+    ) -> list[InstanceRow]:
+        """Bring it back to what was wanted before."""
+        ...
+
+    async def retry(self, progress: OnProgress = ..., *, timeout_s: float = ...) -> list[InstanceRow]:
+        """Try again at once what has failed."""
+        ...
+
+    def operations(self, *, limit: int = ...) -> list[Operation]:
+        """Give its life cycle operations."""
         ...
 
     async def plan(self) -> PlannedChange:

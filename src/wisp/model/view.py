@@ -12,7 +12,7 @@ class InstanceRow:
         kind: What runs it; ``door/tcp`` or ``door/udp`` for doors.
         address: Inside the cloud; of a door, where it listens on this machine.
         address6: Its IPv6 address inside the cloud; ``None`` for a door.
-        state: ``starting``, ``ready``, ``unhealthy``, ``exited`` or ``planned``.
+        state: ``asleep``, ``starting``, ``ready``, ``unhealthy``, ``exited`` or ``planned``.
         start_ms: From spawn to the first good health check [ms].
         memory_bytes: Proportional set size of its process [byte]; ``None`` where it does not run.
         cpu_seconds: Processor time used so far [s].
@@ -34,6 +34,11 @@ class InstanceRow:
     failures: int
     reason: str
     is_workload: bool
+
+    @property
+    def is_well(self) -> bool:
+        """Whether it answers, or would as soon as it is wanted."""
+        return self.state in ("asleep", "ready")
 
 
 @frozen

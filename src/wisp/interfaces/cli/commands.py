@@ -6,7 +6,7 @@ says what to run); 4 no placement satisfies the description; 130 interrupted.
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from wisp.model.view import InstanceRow
 CLOUD_HELP = "Name of the cloud; not needed where there is just one."
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 cloud_option = click.option("-c", "--cloud", "cloud_name", help=CLOUD_HELP)
+timeout_option = click.option("--timeout", "timeout_s", default=120.0, show_default=True, help="Longest wait [s].")
 description = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 
 
@@ -52,15 +53,10 @@ def chosen(name: str | None) -> CloudFacade:
 @cli.command()
 @description
 @json_option
-@click.option("--timeout", "timeout_s", default=120.0, show_default=True, help="Longest wait [s].")
+@timeout_option
 def up(file: Path, as_json: bool, timeout_s: float) -> None:
     """Bring a cloud to what FILE says; a running one changes only where it differs."""
-    cloud = machine().cloud(file)
-    try:
-        rows = asyncio.run(cloud.up(show.progress_line(quiet=as_json), timeout_s=timeout_s))
-    finally:
-        show.end_progress()
-    show.as_json(rows) if as_json else show.instances(rows)
+    _brought(machine().cloud(file).up(show.progress_line(quiet=as_json), timeout_s=timeout_s), as_json)
 
 
 @cli.command()
@@ -172,6 +168,44 @@ def status(cloud_name: str | None, as_json: bool) -> None:
         click.echo("no cloud here; `wisp up FILE` makes one")
     for one in found:
         show.status(one)
+
+
+@cli.command()
+@cloud_option
+@json_option
+@click.option("-n", "limit", default=1000, show_default=True, help="How many of the newest.")
+def operations(cloud_name: str | None, as_json: bool, limit: int) -> None:
+    """List what was done to a cloud and mended in it, how far it came, and how long each phase took."""
+    found = chosen(cloud_name).operations(limit=limit)
+    show.as_json(found) if as_json else show.operations(found)
+
+
+@cli.command()
+@cloud_option
+@json_option
+@click.option("--to", type=click.IntRange(min=1), help="The revision; without it the one wanted before this one.")
+@timeout_option
+def rollback(cloud_name: str | None, as_json: bool, to: int | None, timeout_s: float) -> None:
+    """Bring a cloud back to what was wanted before, images as they were; this also cancels an update that goes on."""
+    _brought(chosen(cloud_name).rollback(show.progress_line(quiet=as_json), to=to, timeout_s=timeout_s), as_json)
+
+
+@cli.command()
+@cloud_option
+@json_option
+@timeout_option
+def retry(cloud_name: str | None, as_json: bool, timeout_s: float) -> None:
+    """Try at once again what has failed, instead of ever more rarely."""
+    _brought(chosen(cloud_name).retry(show.progress_line(quiet=as_json), timeout_s=timeout_s), as_json)
+
+
+def _brought(work: Coroutine[Any, Any, list[InstanceRow]], as_json: bool) -> None:
+    """Carry a change of a cloud out and show what runs then."""
+    try:
+        rows = asyncio.run(work)
+    finally:
+        show.end_progress()
+    show.as_json(rows) if as_json else show.instances(rows)
 
 
 @cli.command()

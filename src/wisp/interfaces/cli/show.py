@@ -10,10 +10,14 @@ import click
 
 from wisp.codec import stored
 from wisp.model.observation import Event
+from wisp.model.operation import Operation
 from wisp.model.view import CloudStatus, Finding, InstanceRow, PlannedChange, Progress
+from wisp.primitives.time import Instant
 
 SIGN_COLOURS = {"+": "green", "-": "red", "~": "yellow"}
 STATE_COLOURS = {"ready": "green", "ok": "green", "starting": "yellow", "limited": "yellow", "planned": "white"}
+
+OPERATION_COLOURS = {"completed": "green", "processing": "yellow", "rolled_back": "yellow"}
 
 
 def as_json(value: object) -> None:
@@ -98,11 +102,40 @@ def status(found: CloudStatus) -> None:
         table(("HOST", "SITE", "INSTANCES", "CPU", "MEMORY", "QUOTA"), rows, right=(2, 3))
 
 
+def operations(found: Sequence[Operation]) -> None:
+    """Print life cycle operations, one a line."""
+    rows = [
+        (
+            str(each.number),
+            each.kind,
+            each.subject,
+            str(each.revision),
+            click.style(each.state, fg=OPERATION_COLOURS.get(each.state, "red")),
+            _clock(each.started_at),
+            _took(each.started_at, each.ended_at),
+            ", ".join(f"{phase.name} {_took(phase.started_at, phase.ended_at)}" for phase in each.phases),
+            each.reason,
+        )
+        for each in found
+    ]
+    header = ("NUMBER", "OPERATION", "OF", "REVISION", "STATE", "AT", "TOOK", "PHASES", "REASON")
+    table(header, rows, right=(0, 3, 6))
+
+
+def _clock(at: Instant) -> str:
+    return datetime.fromtimestamp(at.seconds, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
+
+
+def _took(begin: Instant, end: Instant | None) -> str:
+    return "…" if end is None else f"{(end - begin).ms:.1f} ms"
+
+
 def event(happened: Event) -> None:
     """Print one event."""
-    at = datetime.fromtimestamp(happened.at.seconds, UTC).astimezone().strftime("%H:%M:%S.%f")[:-3]
     colour = {"warning": "yellow", "error": "red"}.get(happened.severity)
-    click.echo(f"{at}  {click.style(happened.what, fg=colour)}  {happened.subject}: {happened.message}")
+    click.echo(
+        f"{_clock(happened.at)}  {click.style(happened.what, fg=colour)}  {happened.subject}: {happened.message}"
+    )
 
 
 def findings(found: Sequence[Finding]) -> None:

@@ -14,6 +14,7 @@ from wisp.drivers.store.sqlite import SqliteStore
 from wisp.model.description import DesiredState
 from wisp.model.instance import InstanceState, ObservedInstance
 from wisp.model.observation import Event, Severity
+from wisp.model.operation import Cause, Operation, OperationKind, OperationState
 from wisp.model.plan import Assignments, Plan
 from wisp.primitives.errors import PermanentDriverError, StaleWrite, TransientDriverError
 from wisp.primitives.time import Instant
@@ -50,6 +51,54 @@ def test_newest_desired_state_wins_and_absent_ends_it(store: SqliteStore) -> Non
     assert store.source() == "two"
     store.put_absent()
     assert store.desired() is None
+
+
+def test_what_was_wanted_before_is_the_newest_that_differs(store: SqliteStore) -> None:
+    assert store.cause() is Cause.WISH
+    store.put_desired(DesiredState(name="a"), source="one")
+    second = store.put_desired(DesiredState(name="b"), source="two")
+    store.put_absent()
+    third = store.put_desired(DesiredState(name="b"), source="two", cause=Cause.RETRY)
+    assert store.before(third) == (1, DesiredState(name="a"), "one")
+    assert store.before(1) is None
+    assert store.at(second) == (second, DesiredState(name="b"), "two")
+    assert store.at(3) is None
+    assert store.at(17) is None
+    assert store.cause() is Cause.RETRY
+
+
+def test_operations_are_replaced_by_their_number_and_the_oldest_dropped(store: SqliteStore, monkeypatch) -> None:
+    monkeypatch.setattr(module, "OPERATIONS_KEPT", 2)
+
+    def operation(number: int, state: OperationState) -> Operation:
+        return Operation(
+            number=number,
+            kind=OperationKind.UPDATE,
+            state=state,
+            subject="revision 1",
+            revision=1,
+            reason="",
+            started_at=Instant(number),
+        )
+
+    store.put_operations([operation(number, OperationState.PROCESSING) for number in (1, 2, 3)])
+    store.put_operations([operation(3, OperationState.COMPLETED)])
+    kept = [(2, OperationState.PROCESSING), (3, OperationState.COMPLETED)]
+    assert [(each.number, each.state) for each in store.operations()] == kept
+    assert [each.number for each in store.operations(limit=1)] == [3]
+
+
+def test_an_older_schema_is_brought_up_to_date(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "old.db") as db:
+        for statement in module.MIGRATIONS[0]:
+            db.execute(statement)
+        db.execute("INSERT INTO desired (state, source) VALUES (?, 'one')", (b'{"name":"a"}',))
+        db.execute("PRAGMA user_version = 1")
+    db.close()
+    store = SqliteStore(tmp_path / "old.db")
+    assert store.desired() == (1, DesiredState(name="a"))
+    assert (store.cause(), store.operations()) == (Cause.WISH, [])
+    store.close()
 
 
 def test_a_stale_write_is_refused(store: SqliteStore) -> None:
