@@ -1,0 +1,51 @@
+"""What a foreign image is: how it is booted, and whose library operating system is in it."""
+
+from enum import StrEnum
+
+from wisp.primitives.values import frozen
+
+
+class BootProtocol(StrEnum):
+    """How a machine or tender hands control to an image."""
+
+    SOLO5_HVT = "solo5-hvt"
+    SOLO5_SPT = "solo5-spt"
+    SOLO5_VIRTIO = "solo5-virtio"
+    PVH = "pvh"
+    MULTIBOOT = "multiboot"
+    MULTIBOOT2 = "multiboot2"
+    LINUX = "linux"
+    DISK = "disk"
+    QCOW2 = "qcow2"
+
+    @property
+    def is_disk(self) -> bool:
+        """Whether the machine's firmware boots it from a disk, which takes no command line."""
+        return self in (BootProtocol.DISK, BootProtocol.QCOW2)
+
+
+class Family(StrEnum):
+    """Who made an image's operating system, and so how it is told its address and arguments."""
+
+    UNIKRAFT = "unikraft"
+    RUMPRUN = "rumprun"
+    OSV = "osv"
+    NANOS = "nanos"
+    LINUX = "linux"
+    SOLO5 = "solo5"
+    NONE = "none"
+
+
+class Machine(StrEnum):
+    """QEMU's machine types that images are booted on."""
+
+    MICROVM = "microvm"
+    PC = "pc"
+
+
+@frozen
+class Boot:
+    """What is known of a foreign image before it is started."""
+
+    protocol: BootProtocol
+    family: Family
