@@ -41,6 +41,11 @@ def numbers(data: Data, offset: int, form: str) -> tuple[int, ...]:
     return packed.unpack(found) if found else ()
 
 
+def number(data: Data, offset: int, form: str) -> int:
+    """Give the one number packed at ``offset``; 0 where it is not inside."""
+    return next(iter(numbers(data, offset, form)), 0)
+
+
 class Elf:
     """A little-endian x86 ELF file.
 
@@ -56,7 +61,7 @@ class Elf:
     def is_one(data: Data) -> bool:
         """Whether a file is such an ELF file."""
         is_little_endian = at(data, 0, 4) == b"\x7fELF" and at(data, 4, 2) in (b"\1\1", b"\2\1")
-        return is_little_endian and any(machine in _X86_MACHINES for machine in numbers(data, 18, "<H"))
+        return is_little_endian and number(data, 18, "<H") in _X86_MACHINES
 
     def notes(self) -> Iterator[Note]:
         """Give all notes, of segments first; one that does not end inside its segment ends that."""
@@ -74,8 +79,7 @@ class Elf:
             yield text.partition(b"\0")[0]
 
     def _note_segments(self) -> Iterator[tuple[int, int]]:
-        place, form = (32, "<Q") if self.is_64_bit else (28, "<I")
-        (start,) = numbers(self._data, place, form) or (0,)
+        start = number(self._data, 32, "<Q") if self.is_64_bit else number(self._data, 28, "<I")
         size, count = numbers(self._data, 54 if self.is_64_bit else 42, "<HH") or (0, 0)
         # Type, then: flags, offset, addresses, size in the file (64 bit); offset, addresses, size (32 bit).
         entry = "<IIQQQQ" if self.is_64_bit else "<IIIII"
@@ -89,8 +93,7 @@ class Elf:
 
     def _sections(self) -> Iterator[tuple[int, int, int, int]]:
         """Give place of the name, type, offset and size of each section."""
-        place, form = (40, "<Q") if self.is_64_bit else (32, "<I")
-        (start,) = numbers(self._data, place, form) or (0,)
+        start = number(self._data, 40, "<Q") if self.is_64_bit else number(self._data, 32, "<I")
         size, count = numbers(self._data, 58 if self.is_64_bit else 46, "<HH") or (0, 0)
         entry = "<IIQQQQ" if self.is_64_bit else "<IIIIII"
         for index in range(min(count, MOST_SECTIONS)):
@@ -98,7 +101,7 @@ class Elf:
                 yield header[0], header[1], header[4], header[5]
 
     def _names_index(self) -> int:
-        return next(iter(numbers(self._data, 62 if self.is_64_bit else 50, "<H")), 0)
+        return number(self._data, 62 if self.is_64_bit else 50, "<H")
 
 
 def _notes(segment: bytes) -> Iterator[Note]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
-from wisp.drivers.image.bounded import Data, Elf, at, numbers
+from wisp.drivers.image.bounded import Data, Elf, at, number, numbers
 from wisp.model.image import Boot, BootProtocol, Family
 from wisp.primitives.errors import PermanentDriverError
 
@@ -38,6 +38,7 @@ _SOLO5_FOREIGN = {4: "Muen", 5: "Genode", 6: "Xen"}
 _MULTIBOOT, _MULTIBOOT_PLACES = 0x1BAD_B002, range(0, 8192, 4)
 _MULTIBOOT2, _MULTIBOOT2_PLACES = 0xE852_50D6, range(0, 32768, 8)
 _ADDRESSES_IN_HEADER = 1 << 16
+_QCOW2_DATA_ELSEWHERE = 1 << 2
 
 
 class NotBootable(PermanentDriverError):
@@ -101,7 +102,7 @@ def _of_elf(elf: Elf, image: Data) -> BootProtocol:
 
 
 def _of_solo5(abi: bytes) -> BootProtocol:
-    (target,) = numbers(abi, 0, "<I") or (0,)
+    target = number(abi, 0, "<I")
     if target in _SOLO5_TARGETS:
         return _SOLO5_TARGETS[target]
     name = _SOLO5_FOREIGN.get(target, f"number {target}")
@@ -136,9 +137,8 @@ def _of_flat(image: Data) -> BootProtocol:
 
 
 def _of_qcow2(image: Data) -> BootProtocol:
-    (backing,) = numbers(image, 8, ">Q") or (0,)
-    (features,) = numbers(image, 72, ">Q") if numbers(image, 4, ">I") >= (3,) else (0,)
-    if backing or features & 4:
+    features = number(image, 72, ">Q") if number(image, 4, ">I") >= 3 else 0
+    if number(image, 8, ">Q") or features & _QCOW2_DATA_ELSEWHERE:
         raise NotBootable(
             "it is a qcow2 disk that reads another file, which would not come with it; "
             "make it whole with `qemu-img convert -O qcow2`"
