@@ -5,13 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.integration.cloud import linux
 from tests.integration.cloud.drivers import CloudDrivers, RealWorld, RemoteDriver, cloud_drivers, planned
 
+from wisp.assembly.settings import Settings
 from wisp.drivers.clock.system import SystemClock
 from wisp.model.description import Kind
 from wisp.model.instance import Handle, InstanceSpec
 from wisp.simulation.instance import SimulatedInstances
 from wisp.testing.instance import InstanceDriverContract
+
+GUEST = Settings.from_environment().artifacts / "web.microvm.elf"
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,22 @@ class TestMicrovmDriver(RealDriver):
 
 class TestSptDriver(RealDriver):
     kind = Kind.SPT
+
+
+class TestImageDriver(RealDriver):
+    kind = Kind.IMAGE
+
+    @pytest.fixture(autouse=True)
+    def files(self, drivers: CloudDrivers) -> None:
+        (drivers.directory / "foreign.elf").symlink_to(GUEST)
+
+
+class TestVmDriver(RealDriver):
+    kind = Kind.VM
+
+    @pytest.fixture(autouse=True)
+    def files(self, drivers: CloudDrivers) -> None:
+        linux.prepare(drivers.directory)
 
 
 class TestProcessDriver(RealDriver):

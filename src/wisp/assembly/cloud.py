@@ -14,7 +14,7 @@ from types import TracebackType
 
 from wisp.assembly.doors import held_names, opened, shut_unwanted
 from wisp.assembly.egress import end_egress, ensure_egress, find_program, wants_egress
-from wisp.assembly.images import image_store, with_built_images, with_digests
+from wisp.assembly.images import with_built_images, with_digests
 from wisp.assembly.inside import capture_inside, forward_until_cancelled, run_inside
 from wisp.assembly.lifecycle import (
     controller_child,
@@ -117,7 +117,7 @@ class Cloud:
         if self._desired is None:
             raise StateError(f"cloud {self.name}: `up` needs its description")
         progress(Progress(phase="starting the keeper", done=0, total=1))
-        if any(instance.vdu.kind is Kind.MICROVM for instance in self._desired.instances):
+        if any(instance.vdu.kind in (Kind.MICROVM, Kind.VM) for instance in self._desired.instances):
             find_qemu(self._settings.search_path)
         nat = find_program(self._settings) if wants_egress(self._desired) else None
         async with nothing_left_of_a_failure(self._folder):
@@ -134,7 +134,7 @@ class Cloud:
         with opened(wanted, await held_names(self._folder)) as sockets:
             async with await ensure_keeper(self._folder, self._settings) as keeper:
                 await ensure_controller(keeper, self._folder)
-                desired = with_built_images(fingerprinted(declared, vault), image_store(self._settings))
+                desired = with_built_images(fingerprinted(declared, vault), self._settings)
                 self._check_placement(desired)
                 await keeper.hold(sockets)
                 await keep(keeper, vault)
@@ -202,7 +202,7 @@ class Cloud:
         if self._desired is None:
             raise StateError(f"cloud {self.name}: `plan` needs its description")
         vault = await filled_vault(self._folder, self._desired.secrets)
-        desired = with_digests(fingerprinted(self._desired, vault), image_store(self._settings))
+        desired = with_digests(fingerprinted(self._desired, vault), self._settings)
         if not self._folder.database.exists():
             plan = decide(desired, ObservedState())
             actions = reconcile(plan, ObservedState(), now=SystemClock().now())

@@ -9,8 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from wisp.assembly.settings import Settings
+from wisp.drivers.image.files import FileStore
+from wisp.drivers.image.protocol import NotBootable
 from wisp.drivers.image.store import ImageStore
+from wisp.drivers.instance.foreign.driver import boot_of
 from wisp.model.description import DesiredState, ImageSource
+from wisp.primitives.errors import PermanentDriverError
 
 
 def image_store(settings: Settings) -> ImageStore:
@@ -18,39 +22,70 @@ def image_store(settings: Settings) -> ImageStore:
     return ImageStore(artifacts=settings.artifacts, directory=settings.images)
 
 
-def with_digests(desired: DesiredState, images: ImageStore) -> DesiredState:
+def file_store(settings: Settings) -> FileStore:
+    """Give the files that Wisp did not build."""
+    return FileStore(settings.images / "files")
+
+
+def with_digests(desired: DesiredState, settings: Settings) -> DesiredState:
     """Give a description whose images have digests; nothing is written.
 
     Raises:
         PermanentDriverError: An image cannot be built from what is there.
     """
-    return _with(desired, images.digest)
+    return _with(desired, image_store(settings).digest, file_store(settings).digest)
 
 
-def with_built_images(desired: DesiredState, images: ImageStore) -> DesiredState:
-    """Give a description whose images are built and have digests.
+def with_built_images(desired: DesiredState, settings: Settings) -> DesiredState:
+    """Give a description whose images are built or taken in, and have digests.
 
     Raises:
         PermanentDriverError: An image cannot be built from what is there.
         TransientDriverError: The disk is full.
     """
 
+    images, files = image_store(settings), file_store(settings)
+
     def build(image: ImageSource, target: str) -> str:
         content = None if image.content is None else Path(image.content)
         return images.build(image.role, target=target, content=content, options=image.options).digest
 
-    return _with(desired, build)
+    ready = _with(desired, build, lambda file: files.take_in(file).digest)
+    check_foreign(ready, files)
+    return ready
 
 
-def _with(desired: DesiredState, digest: Callable[[ImageSource, str], str]) -> DesiredState:
+def check_foreign(desired: DesiredState, files: FileStore) -> None:
+    """Make sure that the kinds can do something with the files they were given.
+
+    Raises:
+        PermanentDriverError: A file is not what its kind starts; the sentence says what it is.
+    """
+    images = {image.name: image for image in desired.images if image.foreign is not None}
+    used = {(each.vdu.image, each.vdu.kind) for each in desired.instances if each.vdu.image in images}
+    for name, kind in sorted(used):
+        image = images[str(name)]
+        assert image.foreign is not None  # noqa: S101 - those without are left out above
+        try:
+            boot_of(image.foreign, files.path(image.digests["file"]))
+        except NotBootable as error:
+            raise PermanentDriverError(
+                f"image {name} for {kind}: {image.foreign.file}: {error}", driver="image"
+            ) from error
+
+
+def _with(
+    desired: DesiredState, digest: Callable[[ImageSource, str], str], digest_of_file: Callable[[Path], str]
+) -> DesiredState:
     targets: defaultdict[str, set[str]] = defaultdict(set)
     for instance in desired.instances:
         if instance.vdu.image is not None:
             targets[instance.vdu.image].add(instance.vdu.kind.target)
-    return replace(
-        desired,
-        images=tuple(
-            replace(image, digests={target: digest(image, target) for target in sorted(targets[image.name])})
-            for image in desired.images
-        ),
-    )
+
+    def digests(image: ImageSource) -> dict[str, str]:
+        if image.foreign is None:
+            return {target: digest(image, target) for target in sorted(targets[image.name])}
+        parts = image.foreign.parts if targets[image.name] else {}
+        return {part: digest_of_file(Path(path)) for part, path in parts.items()}
+
+    return replace(desired, images=tuple(replace(image, digests=digests(image)) for image in desired.images))

@@ -44,6 +44,31 @@ class Machine(StrEnum):
 
 
 @frozen
+class ForeignImage:
+    """Files of an image that Wisp did not build.
+
+    Attributes:
+        file: What is booted or run, absolute: a unikernel, kernel, disk, root file system or module.
+        initrd: Initial RAM disk for a kernel; ``None`` for none.
+        disk: Disk beside a kernel; ``None`` for none.
+        protocol, family, machine: Win over what the file says of itself; ``None`` to go by that.
+    """
+
+    file: str
+    initrd: str | None = None
+    disk: str | None = None
+    protocol: BootProtocol | None = None
+    family: Family | None = None
+    machine: Machine | None = None
+
+    @property
+    def parts(self) -> dict[str, str]:
+        """The path of each file by what it is for."""
+        named = {"file": self.file, "initrd": self.initrd, "disk": self.disk}
+        return {part: path for part, path in named.items() if path is not None}
+
+
+@frozen
 class Boot:
     """What is known of a foreign image before it is started."""
 
