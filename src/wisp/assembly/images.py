@@ -7,13 +7,18 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from wisp.assembly.settings import Settings
-from wisp.drivers.image.files import FileStore
+from wisp.drivers.image.files import FileManifest, FileStore
 from wisp.drivers.image.protocol import NotBootable
 from wisp.drivers.image.store import ImageStore
-from wisp.drivers.instance.foreign.driver import boot_of
+from wisp.drivers.instance.foreign.driver import TENDERS, boot_of
+from wisp.drivers.instance.foreign.machine import kind_of, machine_of
 from wisp.model.description import DesiredState, ImageSource
+from wisp.model.image import Boot, BootProtocol, Family, ForeignImage
 from wisp.primitives.errors import PermanentDriverError
 
 
@@ -25,6 +30,31 @@ def image_store(settings: Settings) -> ImageStore:
 def file_store(settings: Settings) -> FileStore:
     """Give the files that Wisp did not build."""
     return FileStore(settings.images / "files")
+
+
+def import_file(settings: Settings, file: Path, *, name: str) -> dict[str, Any]:
+    """Keep somebody else's image, and say what it is.
+
+    Raises:
+        NotBootable: It is none that can be booted here.
+        PermanentDriverError: It cannot be read.
+        TransientDriverError: The disk is full.
+    """
+    try:
+        boot_of(ForeignImage(file=str(file)), file)
+    except NotBootable as error:
+        raise PermanentDriverError(f"{file}: {error}", driver="image", operation="import") from error
+    return told(file_store(settings).take_in(str(file), name=name))
+
+
+def told(manifest: FileManifest) -> dict[str, Any]:
+    """Give a manifest in plain words, with the kind and machine that would run the file; empty where none would."""
+    plain: dict[str, Any] = msgspec.to_builtins(manifest)
+    if not manifest.protocol:
+        return plain | {"kind": "", "machine": ""}
+    boot = Boot(protocol=BootProtocol(manifest.protocol), family=Family(manifest.family))
+    machine = TENDERS.get(boot.protocol) or machine_of(boot, ForeignImage(file=manifest.digest))
+    return plain | {"kind": str(kind_of(boot)), "machine": str(machine)}
 
 
 def with_digests(desired: DesiredState, settings: Settings) -> DesiredState:
@@ -75,7 +105,7 @@ def check_foreign(desired: DesiredState, files: FileStore) -> None:
 
 
 def _with(
-    desired: DesiredState, digest: Callable[[ImageSource, str], str], digest_of_file: Callable[[Path], str]
+    desired: DesiredState, digest: Callable[[ImageSource, str], str], digest_of_file: Callable[[str], str]
 ) -> DesiredState:
     targets: defaultdict[str, set[str]] = defaultdict(set)
     for instance in desired.instances:
@@ -86,6 +116,6 @@ def _with(
         if image.foreign is None:
             return {target: digest(image, target) for target in sorted(targets[image.name])}
         parts = image.foreign.parts if targets[image.name] else {}
-        return {part: digest_of_file(Path(path)) for part, path in parts.items()}
+        return {part: digest_of_file(source) for part, source in parts.items()}
 
     return replace(desired, images=tuple(replace(image, digests=digests(image)) for image in desired.images))

@@ -32,7 +32,7 @@ from wisp.model.description import (
     Workload,
     World,
 )
-from wisp.model.image import BootProtocol, Family, ForeignImage, Machine
+from wisp.model.image import BootProtocol, Family, ForeignImage, Machine, is_digest
 from wisp.primitives.time import Duration
 
 DEFAULT_SHAPE = LinkShape()
@@ -167,8 +167,8 @@ class _Builder:
         )
 
     def _path(self, written: str | None) -> str | None:
-        """Give a path of the document, which is beside it or absolute."""
-        return None if written is None else str(self._base / written)
+        """Give a path of the document, which is beside it or absolute; a digest stays as it is."""
+        return written if written is None or is_digest(written) else str(self._base / written)
 
     def vnfd(self, name: str, body: declared.VnfdBody) -> Vnfd:
         return Vnfd(name=name, vdus=tuple(self._vdu(vdu, each) for vdu, each in body.vdus.items()))

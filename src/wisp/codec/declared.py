@@ -143,7 +143,8 @@ class ImageBody:
     )
     file: str | None = key(
         Text("kernel.elf"),
-        "In place of `role`: a unikernel, kernel or disk, beside this file or absolute.",
+        "In place of `role`: a unikernel, kernel or disk, beside this file or absolute; or the digest of one that "
+        "`wisp image import` took in, as `sha256:...`.",
         default=None,
     )
     initrd: str | None = key(Text("initrd.cpio"), "Initial RAM disk of a kernel in `file`.", default=None)

@@ -4,6 +4,13 @@ from enum import StrEnum
 
 from wisp.primitives.values import frozen
 
+DIGEST_PREFIX = "sha256:"
+
+
+def is_digest(source: str) -> bool:
+    """Whether a file is named by its digest, or by the start of one, and not by its path."""
+    return source.startswith(DIGEST_PREFIX)
+
 
 class BootProtocol(StrEnum):
     """How a machine or tender hands control to an image."""
@@ -48,7 +55,7 @@ class ForeignImage:
     """Files of an image that Wisp did not build.
 
     Attributes:
-        file: What is booted or run, absolute: a unikernel, kernel, disk, root file system or module.
+        file: What is booted, as an absolute path or the digest of an imported file: a unikernel, kernel or disk.
         initrd: Initial RAM disk for a kernel; ``None`` for none.
         disk: Disk beside a kernel; ``None`` for none.
         protocol, family, machine: Win over what the file says of itself; ``None`` to go by that.

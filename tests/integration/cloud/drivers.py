@@ -38,7 +38,6 @@ hosts: {host: {site: here, cpu: 4, memory: 1GiB}}
 images:
   web: {role: web}
   foreign: {file: foreign.elf}
-  linux: {file: vmlinuz, initrd: initrd.cpio}
 vnfds:
   microvm: {vdus: {main: {kind: unikernel/microvm, image: web, cpu: 100m, memory: 32MiB}}}
   spt: {vdus: {main: {kind: unikernel/spt, image: web, cpu: 100m, memory: 8MiB}}}
@@ -49,7 +48,13 @@ vnfds:
         image: foreign
         memory: 32MiB
         config: {name: "${own.name}", ip: "${own.address}/${own.prefix}", gw: "${own.gateway}"}
-  vm: {vdus: {main: {kind: vm, image: linux, memory: 160MiB}}}
+  vm:
+    vdus:
+      main:
+        kind: vm
+        image: foreign
+        memory: 32MiB
+        config: {name: "${own.name}", ip: "${own.address}/${own.prefix}", gw: "${own.gateway}"}
   process:
     vdus:
       main:

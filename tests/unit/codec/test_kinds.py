@@ -57,3 +57,26 @@ def test_what_does_not_fit_is_told(vdu: str, image: str, words: str) -> None:
     found = read(vdu, image)
     assert not isinstance(found, DesiredState)
     assert any(words in problem for problem in found), found
+
+
+def test_an_imported_image_is_named_by_its_digest() -> None:
+    found = read("{kind: vm, image: kernel}", "{file: 'sha256:0123', initrd: i}")
+    assert isinstance(found, DesiredState)
+    assert found.images[1].foreign == ForeignImage(file="sha256:0123", initrd="/here/i")
+
+
+@pytest.mark.parametrize("kind", ["vm", "unikernel/image"])
+def test_a_foreign_image_does_not_sleep(kind: str) -> None:
+    text = TEXT.replace("{{vnfd: f}}", "{{vnfd: f, min_instances: 0}}")
+    found = parse(text.format(vdu=f"{{kind: {kind}, image: kernel}}", image=KERNEL), file="f", base=PurePath("/"))
+    assert not isinstance(found, DesiredState)
+    assert [str(problem) for problem in found] == [
+        f"f:9: network_services.n.vnfs.f.min_instances: is 0, but main of f is a {kind}, which cannot be started by "
+        "a packet (use unikernel/microvm or unikernel/spt, or min_instances: 1)"
+    ]
+
+
+def test_a_foreign_image_has_no_warm_pool() -> None:
+    found = read("{kind: vm, image: kernel}", "{file: k, pool_size: 2}")
+    assert not isinstance(found, DesiredState)
+    assert any("pool_size: has no meaning beside file" in str(problem) for problem in found), found

@@ -5,9 +5,11 @@ UEFI 2.10 (GPT); QEMU ``docs/interop/qcow2.txt``. Where several fit, QEMU's own 
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from errno import EINVAL
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
+from stat import S_ISREG
 
 from wisp.drivers.image.bounded import Data, Elf, at, number, numbers
 from wisp.model.image import Boot, BootProtocol, Family
@@ -70,13 +72,29 @@ def family_of(image: Data, protocol: BootProtocol) -> Family:
 
 @contextmanager
 def opened(file: Path) -> Iterator[Data]:
-    """Give the content of a file to look at, without reading all of it."""
-    with file.open("rb") as stream:
-        if not file.stat().st_size:
-            yield b""
-            return
-        with mmap(stream.fileno(), 0, access=ACCESS_READ) as content:
-            yield content
+    """Give the content of a file to look at, without reading all of it.
+
+    Raises:
+        PermanentDriverError: It is no file, or cannot be read.
+    """
+    with ExitStack() as stack:
+        try:
+            content = _mapped(file, stack)
+        except OSError as error:
+            raise PermanentDriverError(
+                f"cannot read {file}: {error.strerror}; give the path of a file that you may read",
+                driver="image",
+                operation="detect",
+            ) from error
+        yield content
+
+
+def _mapped(file: Path, stack: ExitStack) -> Data:
+    status = file.stat()
+    if not S_ISREG(status.st_mode):
+        raise OSError(EINVAL, "it is no file")
+    stream = stack.enter_context(file.open("rb"))
+    return stack.enter_context(mmap(stream.fileno(), 0, access=ACCESS_READ)) if status.st_size else b""
 
 
 def _finder(image: Data) -> Callable[[bytes], bool]:

@@ -1,17 +1,15 @@
 """Foreign files are kept whole, by digest, and told what they are."""
 
 import os
-import tarfile
 from pathlib import Path
 
 import pytest
 from tests.unit.drivers.image import files
 
 from wisp.drivers.image.files import FileStore
-from wisp.drivers.image.kind import OCI_LAYOUT, ROOT_FILE_SYSTEM, WASM_COMPONENT, WASM_MODULE, what_is
 from wisp.model.image import ForeignImage
 from wisp.model.instance import ImageRef
-from wisp.primitives.errors import PermanentDriverError
+from wisp.primitives.errors import PermanentDriverError, TransientDriverError
 
 
 @pytest.fixture
@@ -26,23 +24,58 @@ def kernel(tmp_path: Path) -> Path:
 
 
 def test_a_file_is_kept_and_named(store: FileStore, kernel: Path) -> None:
-    digest = store.digest(kernel)
+    digest = store.digest(str(kernel))
     assert store.manifests() == []
-    manifest = store.take_in(kernel)
-    assert (manifest.digest, manifest.name, manifest.what, manifest.family) == (digest, "kernel.elf", "pvh", "osv")
+    manifest = store.take_in(str(kernel))
+    assert (manifest.digest, manifest.name) == (digest, "kernel.elf")
+    assert (manifest.protocol, manifest.family) == ("pvh", "osv")
     assert store.manifests() == [manifest]
     assert store.verified(digest).read_bytes() == kernel.read_bytes()
-    assert store.take_in(kernel, name="other").name == "other"
+
+
+def test_a_name_that_was_given_stays(store: FileStore, kernel: Path) -> None:
+    assert store.take_in(str(kernel), name="osv").name == "osv"
+    assert store.take_in(str(kernel)).name == "osv"
+    assert store.take_in(str(kernel), name="other").name == "other"
+    assert [each.name for each in store.manifests()] == ["other"]
+
+
+def test_nothing_unfinished_is_left(store: FileStore, kernel: Path) -> None:
+    kept = store.path(store.take_in(str(kernel), name="a").digest)
+    store.take_in(str(kernel), name="b")
+    assert sorted(kept.parent.iterdir()) == [kept, kept.with_suffix(".json")]
+
+
+def test_a_kept_file_is_named_by_its_digest_or_the_start_of_it(store: FileStore, kernel: Path) -> None:
+    manifest = store.take_in(str(kernel))
+    kernel.unlink()
+    for source in (manifest.digest, manifest.digest[:15]):
+        assert store.digest(source) == manifest.digest
+        assert store.take_in(source) == manifest
+        assert store.file(manifest.digest, source) == store.path(manifest.digest)
+
+
+@pytest.mark.parametrize("digest", ["sha256:", "sha256:00", "sha256:../kernel", "sha256:/etc/passwd"])
+def test_an_unknown_digest_is_told(store: FileStore, kernel: Path, digest: str) -> None:
+    store.take_in(str(kernel))
+    kernel.with_suffix(".json").write_text("{}")
+    with pytest.raises(PermanentDriverError, match=r"no imported file with digest .*wisp image ls"):
+        store.take_in(digest)
+
+
+def test_what_is_not_booted_is_kept_without_a_protocol(store: FileStore, tmp_path: Path) -> None:
+    (tmp_path / "initrd").write_bytes(b"070701")
+    assert store.take_in(str(tmp_path / "initrd")).protocol == ""
 
 
 def test_what_was_taken_in_outlives_its_source(store: FileStore, kernel: Path) -> None:
-    digest = store.take_in(kernel).digest
+    digest = store.take_in(str(kernel)).digest
     kernel.write_bytes(b"something else")
-    assert store.file(digest, kernel).read_bytes()[:4] == b"\x7fELF"
+    assert store.file(digest, str(kernel)).read_bytes()[:4] == b"\x7fELF"
 
 
 def test_a_removed_file_is_taken_in_again_unless_it_changed(store: FileStore, kernel: Path) -> None:
-    digest = store.take_in(kernel).digest
+    digest = store.take_in(str(kernel)).digest
     store.path(digest).unlink()
     image = ImageRef(name="k", digest=digest, foreign=ForeignImage(file=str(kernel)), parts=(("file", digest),))
     assert store.files(image) == {"file": store.path(digest)}
@@ -52,8 +85,17 @@ def test_a_removed_file_is_taken_in_again_unless_it_changed(store: FileStore, ke
         store.files(image)
 
 
+def test_a_removed_file_known_by_digest_alone_wants_another_import(store: FileStore, kernel: Path) -> None:
+    digest = store.take_in(str(kernel)).digest
+    store.path(digest).unlink()
+    with pytest.raises(PermanentDriverError, match="import it again"):
+        store.file(digest, digest)
+    assert store.take_in(str(kernel)).digest == digest
+    assert store.file(digest, digest) == store.path(digest)
+
+
 def test_a_changed_copy_is_refused(store: FileStore, kernel: Path) -> None:
-    digest = store.take_in(kernel).digest
+    digest = store.take_in(str(kernel)).digest
     store.verified(digest)
     store.path(digest).chmod(0o644)
     store.path(digest).write_bytes(b"changed")
@@ -61,44 +103,15 @@ def test_a_changed_copy_is_refused(store: FileStore, kernel: Path) -> None:
         store.verified(digest)
 
 
-def test_a_missing_file_is_named(store: FileStore, tmp_path: Path) -> None:
-    with pytest.raises(PermanentDriverError, match=r"no-such.*No such file"):
-        store.take_in(tmp_path / "no-such")
+def test_what_cannot_be_read_is_named(store: FileStore, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path, why in ((tmp_path / "no-such", "No such file"), (tmp_path, "no file"), (tmp_path / "pipe", "no file")):
+        with pytest.raises(PermanentDriverError, match=f"{path}: .*{why}"):
+            store.take_in(str(path))
     assert store.manifests() == []
 
 
-def test_a_folder_has_the_same_digest_wherever_and_whenever(store: FileStore, tmp_path: Path) -> None:
-    for name, age in (("one", 1), ("two", 2)):
-        root = tmp_path / name
-        (root / "bin").mkdir(parents=True)
-        (root / "bin/sh").write_text("#!")
-        (root / "bin/link").symlink_to("/bin/sh")
-        os.utime(root / "bin/sh", (age, age))
-    assert store.digest(tmp_path / "one") == store.digest(tmp_path / "two")
-    (tmp_path / "two/bin/sh").chmod(0o700)
-    assert store.digest(tmp_path / "one") != store.digest(tmp_path / "two")
-    manifest = store.take_in(tmp_path / "one")
-    assert manifest.what == ROOT_FILE_SYSTEM
-    with tarfile.open(store.path(manifest.digest)) as archive:
-        assert archive.getnames() == ["bin", "bin/link", "bin/sh"]
-
-
-@pytest.mark.parametrize(
-    ("content", "what"),
-    [
-        (b"\0asm\1\0\0\0", WASM_MODULE),
-        (b"\0asm\x0d\0\1\0", WASM_COMPONENT),
-        (b"\x1f\x8bnot really", "data"),
-        (b"", "data"),
-        (files.DISK, "disk"),
-    ],
-)
-def test_files_are_told_apart(tmp_path: Path, content: bytes, what: str) -> None:
-    (tmp_path / "file").write_bytes(content)
-    assert what_is(tmp_path / "file").what == what
-
-
-def test_an_oci_layout_is_one_also_as_a_folder(store: FileStore, tmp_path: Path) -> None:
-    (tmp_path / "image").mkdir()
-    (tmp_path / "image/oci-layout").write_text("{}")
-    assert store.take_in(tmp_path / "image").what == OCI_LAYOUT
+def test_a_folder_that_cannot_be_written_is_told(kernel: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()
+    with pytest.raises(TransientDriverError, match=r"cannot keep .*kernel.elf"):
+        FileStore(tmp_path / "taken" / "store").take_in(str(kernel))

@@ -1,15 +1,17 @@
 """Other people's images are told apart by what is in them, and nothing in a file is trusted."""
 
+import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.drivers.image import files
 
 from wisp.drivers.image.bounded import at
 from wisp.drivers.image.protocol import LOOKED_FOR, NotBootable, detect, opened
 from wisp.model.image import BootProtocol, Family
+from wisp.primitives.errors import PermanentDriverError
 
 ARTIFACTS = Path(__file__).parents[4] / "src/wisp/_artifacts"
 IMAGES = [
@@ -84,6 +86,21 @@ def test_an_unknown_file_is_told_all_that_was_looked_for() -> None:
 def test_our_own_guest_is_a_pvh_image() -> None:
     with opened(ARTIFACTS / "web.microvm.elf") as image:
         assert detect(image).protocol is BootProtocol.PVH
+
+
+@pytest.mark.skipif(not (ARTIFACTS / "web.microvm.elf").exists(), reason="no guest images: make guest")
+@given(st.data())
+@settings(max_examples=50)
+def test_any_start_of_a_real_image_is_answered(data: st.DataObject) -> None:
+    image = (ARTIFACTS / "web.microvm.elf").read_bytes()
+    _is_answered(image[: data.draw(st.integers(0, len(image)))])
+
+
+def test_what_is_no_file_cannot_be_looked_at(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, tmp_path / "no-such"):
+        with pytest.raises(PermanentDriverError, match=f"cannot read {path}"), opened(path):
+            pass
 
 
 def test_an_empty_file_can_be_looked_at(tmp_path: Path) -> None:

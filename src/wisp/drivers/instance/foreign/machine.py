@@ -6,6 +6,7 @@ from pathlib import Path
 from wisp.drivers.instance.foreign.arguments import NETWORK_DEVICE, command_line, words
 from wisp.drivers.instance.kept import Command
 from wisp.drivers.instance.microvm import OPEN_FILES, SANDBOX, TAP_DESCRIPTOR, Hypervisor
+from wisp.model.description import Kind
 from wisp.model.image import Boot, BootProtocol, Family, ForeignImage, Machine
 from wisp.model.instance import InstanceSpec
 from wisp.primitives.errors import PermanentDriverError
@@ -40,6 +41,12 @@ def machine_of(boot: Boot, foreign: ForeignImage) -> Machine:
         return foreign.machine
     on_microvm = boot.protocol is BootProtocol.PVH and boot.family in (Family.NONE, Family.LINUX)
     return Machine.MICROVM if on_microvm else Machine.PC
+
+
+def kind_of(boot: Boot) -> Kind:
+    """Give the kind that an image is meant for; either kind starts it."""
+    is_ordinary = boot.family is Family.LINUX or (boot.protocol.is_disk and boot.family is Family.NONE)
+    return Kind.VM if is_ordinary else Kind.IMAGE
 
 
 def qemu_command(spec: InstanceSpec, image: Bootable, hypervisor: Hypervisor, *, tsc_khz: int | None) -> Command:

@@ -8,9 +8,10 @@ from tests.unit.drivers.instance.foreign.specs import spec
 
 from wisp.drivers.image.protocol import NotBootable
 from wisp.drivers.instance.foreign.driver import boot_of
-from wisp.drivers.instance.foreign.machine import Bootable, machine_of, qemu_command, tender_command
+from wisp.drivers.instance.foreign.machine import Bootable, kind_of, machine_of, qemu_command, tender_command
 from wisp.drivers.instance.kvm import tcg
 from wisp.drivers.instance.microvm import Hypervisor
+from wisp.model.description import Kind
 from wisp.model.image import Boot, BootProtocol, Family, ForeignImage, Machine
 from wisp.primitives.errors import PermanentDriverError
 
@@ -49,6 +50,21 @@ def test_the_machine_follows_protocol_and_family(protocol: BootProtocol, family:
     assert machine_of(boot, ForeignImage(file="/x")) is machine
     other = next(each for each in Machine if each is not machine)
     assert machine_of(boot, ForeignImage(file="/x", machine=other)) is other
+
+
+@pytest.mark.parametrize(
+    ("protocol", "family", "kind"),
+    [
+        (BootProtocol.PVH, Family.NONE, Kind.IMAGE),
+        (BootProtocol.PVH, Family.LINUX, Kind.VM),
+        (BootProtocol.LINUX, Family.LINUX, Kind.VM),
+        (BootProtocol.DISK, Family.NANOS, Kind.IMAGE),
+        (BootProtocol.QCOW2, Family.NONE, Kind.VM),
+        (BootProtocol.SOLO5_SPT, Family.SOLO5, Kind.IMAGE),
+    ],
+)
+def test_the_kind_follows_protocol_and_family(protocol: BootProtocol, family: Family, kind: Kind) -> None:
+    assert kind_of(Boot(protocol=protocol, family=family)) is kind
 
 
 def test_unikraft_is_a_multiboot_kernel_on_a_pc() -> None:
