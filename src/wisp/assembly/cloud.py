@@ -117,7 +117,7 @@ class Cloud:
         if self._desired is None:
             raise StateError(f"cloud {self.name}: `up` needs its description")
         progress(Progress(phase="starting the keeper", done=0, total=1))
-        if any(instance.vdu.kind in (Kind.MICROVM, Kind.VM) for instance in self._desired.instances):
+        if any(instance.vdu.kind is Kind.MICROVM for instance in self._desired.instances):
             find_qemu(self._settings.search_path)
         nat = find_program(self._settings) if wants_egress(self._desired) else None
         async with nothing_left_of_a_failure(self._folder):

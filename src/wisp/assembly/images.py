@@ -15,8 +15,9 @@ from wisp.assembly.settings import Settings
 from wisp.drivers.image.files import FileManifest, FileStore
 from wisp.drivers.image.protocol import NotBootable
 from wisp.drivers.image.store import ImageStore
-from wisp.drivers.instance.foreign.driver import TENDERS, boot_of
+from wisp.drivers.instance.foreign.driver import TENDERS, boot_of, disk_format
 from wisp.drivers.instance.foreign.machine import kind_of, machine_of
+from wisp.drivers.instance.microvm import find_qemu
 from wisp.model.description import DesiredState, ImageSource
 from wisp.model.image import Boot, BootProtocol, Family, ForeignImage
 from wisp.primitives.errors import PermanentDriverError
@@ -61,47 +62,54 @@ def with_digests(desired: DesiredState, settings: Settings) -> DesiredState:
     """Give a description whose images have digests; nothing is written.
 
     Raises:
-        PermanentDriverError: An image cannot be built from what is there.
+        PermanentDriverError: An image cannot be built from what is there, or cannot be booted.
     """
-    return _with(desired, image_store(settings).digest, file_store(settings).digest)
+    files = file_store(settings)
+    foreign_boots(desired, files)
+    return _with(desired, image_store(settings).digest, files.digest)
 
 
 def with_built_images(desired: DesiredState, settings: Settings) -> DesiredState:
     """Give a description whose images are built or taken in, and have digests.
 
     Raises:
-        PermanentDriverError: An image cannot be built from what is there.
+        PermanentDriverError: An image cannot be built from what is there, or cannot be booted.
+        MissingPrerequisite: A foreign image wants QEMU, which is not here.
         TransientDriverError: The disk is full.
     """
-
     images, files = image_store(settings), file_store(settings)
+    if any(boot.protocol not in TENDERS for boot in foreign_boots(desired, files)):
+        find_qemu(settings.search_path)
 
     def build(image: ImageSource, target: str) -> str:
         content = None if image.content is None else Path(image.content)
         return images.build(image.role, target=target, content=content, options=image.options).digest
 
-    ready = _with(desired, build, lambda file: files.take_in(file).digest)
-    check_foreign(ready, files)
-    return ready
+    return _with(desired, build, lambda source: files.take_in(source).digest)
 
 
-def check_foreign(desired: DesiredState, files: FileStore) -> None:
-    """Make sure that the kinds can do something with the files they were given.
+def foreign_boots(desired: DesiredState, files: FileStore) -> list[Boot]:
+    """Say how each foreign image that is used is booted.
 
     Raises:
-        PermanentDriverError: A file is not what its kind starts; the sentence says what it is.
+        PermanentDriverError: One cannot be; the sentence says what it is.
     """
-    images = {image.name: image for image in desired.images if image.foreign is not None}
-    used = {(each.vdu.image, each.vdu.kind) for each in desired.instances if each.vdu.image in images}
-    for name, kind in sorted(used):
-        image = images[str(name)]
-        assert image.foreign is not None  # noqa: S101 - those without are left out above
-        try:
-            boot_of(image.foreign, files.path(image.digests["file"]))
-        except NotBootable as error:
-            raise PermanentDriverError(
-                f"image {name} for {kind}: {image.foreign.file}: {error}", driver="image"
-            ) from error
+    used = {instance.vdu.image for instance in desired.instances}
+    return [
+        _foreign_boot(image.name, image.foreign, files)
+        for image in desired.images
+        if image.foreign is not None and image.name in used
+    ]
+
+
+def _foreign_boot(name: str, foreign: ForeignImage, files: FileStore) -> Boot:
+    try:
+        boot = boot_of(foreign, files.where(foreign.file))
+        if foreign.disk is not None:
+            disk_format(files.where(foreign.disk))
+    except NotBootable as error:
+        raise PermanentDriverError(f"image {name}: {foreign.file}: {error}", driver="image") from error
+    return boot
 
 
 def _with(

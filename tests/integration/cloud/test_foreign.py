@@ -126,6 +126,32 @@ def test_what_cannot_be_booted_is_not_imported(
     assert place.ok("image", "ls") == []
 
 
+@pytest.mark.parametrize("command", ["plan", "up"])
+def test_what_cannot_be_booted_is_neither_planned_nor_started(place: Place, tmp_path: Path, command: str) -> None:
+    (tmp_path / "image").write_bytes(files.elf64(files.XEN_VERSION))
+    done = place.wisp(command, describe(place, "{file: image}", "{kind: unikernel/image, image: theirs}"))
+    assert done.status == 1
+    assert "image theirs: " in done.err
+    assert "paravirtual Xen" in done.err
+    assert place.ok("image", "ls") == []
+
+
+def test_a_disk_that_reads_other_files_is_refused(place: Place, kernel: Path) -> None:
+    (kernel.parent / "data.qcow2").write_bytes(files.qcow2(backing=512))
+    image = "{file: kernel.elf, disk: data.qcow2}"
+    done = place.wisp("up", describe(place, image, "{kind: unikernel/image, image: theirs}"))
+    assert done.status == 1
+    assert "qemu-img convert" in done.err
+
+
+def test_without_qemu_it_says_what_to_install(place: Place, kernel: Path, tmp_path: Path) -> None:
+    done = place.wisp(
+        "up", describe(place, f"{{file: {kernel.name}}}", "{kind: vm, image: theirs}"), PATH=str(tmp_path)
+    )
+    assert done.status == 3
+    assert "qemu-system-x86" in done.err
+
+
 def test_a_description_with_an_unknown_digest_is_refused(place: Place) -> None:
     done = place.wisp("up", describe(place, '{file: "sha256:0123"}', "{kind: vm, image: theirs}"))
     assert done.status == 1

@@ -97,6 +97,14 @@ class FileStore:
         digests = dict(image.parts)
         return {part: self.file(digests.get(part, ""), source) for part, source in image.foreign.parts.items()}
 
+    def where(self, source: str) -> Path:
+        """Give where a source is: its path, or that of the kept file.
+
+        Raises:
+            PermanentDriverError: No such file is kept.
+        """
+        return self.path(self.manifest(source).digest) if is_digest(source) else Path(source)
+
     def file(self, digest: str, source: str) -> Path:
         """Give a kept file; one that is not there any more is taken in again from ``source``.
 

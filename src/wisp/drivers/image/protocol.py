@@ -20,6 +20,7 @@ LOOKED_FOR = (
     "multiboot header in the first 8 KiB",
     "Xen PVH note",
     "multiboot 2 header in the first 32 KiB",
+    "paravirtual Xen note",
     "Linux boot header",
     "qcow2 magic",
     "master boot record or GPT",

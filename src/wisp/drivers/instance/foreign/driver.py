@@ -97,7 +97,7 @@ class ForeignDriver:
             raise NotBootable("it is a role of Wisp's own guest; use kind unikernel/microvm")
         files = self._files.files(image)
         boot = boot_of(image.foreign, files["file"])
-        disks = {part: _disk_format(files[part]) for part in ("file", "disk") if _is_disk(part, files, boot)}
+        disks = {part: disk_format(files[part]) for part in ("file", "disk") if _is_disk(part, files, boot)}
         return Bootable(boot=boot, machine=machine_of(boot, image.foreign), files=files, disks=disks)
 
     def _command(self, spec: InstanceSpec, image: Bootable) -> Command:
@@ -146,17 +146,21 @@ def tsc_khz() -> int | None:
     return None if found is None else round(float(found[1]) * 1000)
 
 
-def _is_disk(part: str, files: Mapping[str, Path], boot: Boot) -> bool:
-    return part in files and (part == "disk" or boot.protocol.is_disk)
+def disk_format(file: Path) -> str:
+    """Give how a disk is written; QEMU is never left to guess that from what a guest wrote.
 
-
-def _disk_format(file: Path) -> str:
-    """Give how a disk is written; QEMU is never left to guess that from what a guest wrote."""
+    Raises:
+        NotBootable: It reads other files.
+    """
     with opened(file) as content:
         if content[:4] != b"QFI\xfb":
             return "raw"
         detect(content)  # refuses one that reads other files
     return "qcow2"
+
+
+def _is_disk(part: str, files: Mapping[str, Path], boot: Boot) -> bool:
+    return part in files and (part == "disk" or boot.protocol.is_disk)
 
 
 def _about(spec: InstanceSpec, what: str) -> PermanentDriverError:
