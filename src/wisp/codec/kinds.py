@@ -27,7 +27,7 @@ def vdu_problems(vdu: Vdu, images: Mapping[str, ImageSource]) -> Iterator[Compla
         if not vdu.command:
             yield "command", "is missing", f"{vdu.kind} runs a command"
     elif vdu.image is None:
-        yield "image", "is missing", f"{vdu.kind} {'boots' if vdu.kind.owns_tap else 'runs'} an image"
+        yield "image", "is missing", f"{vdu.kind} boots an image"
     elif image := images.get(vdu.image):
         yield from _image_does_not_fit(vdu.kind, image)
     if vdu.kind.boots_role and vdu.command:
