@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 from tests.integration.cloud.drivers import CloudDrivers, RealWorld, RemoteDriver, cloud_drivers, planned
 
+from wisp.assembly.settings import Settings
 from wisp.drivers.clock.system import SystemClock
 from wisp.model.description import Kind
 from wisp.model.instance import Handle, InstanceSpec
 from wisp.simulation.instance import SimulatedInstances
 from wisp.testing.instance import InstanceDriverContract
+
+GUEST = Settings.from_environment().artifacts / "web.microvm.elf"
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,22 @@ class TestMicrovmDriver(RealDriver):
 
 class TestSptDriver(RealDriver):
     kind = Kind.SPT
+
+
+class ForeignDriver(RealDriver):
+    """Wisp's own guest as somebody else's image: any PVH image will do."""
+
+    @pytest.fixture(autouse=True)
+    def files(self, drivers: CloudDrivers) -> None:
+        (drivers.directory / "foreign.elf").symlink_to(GUEST)
+
+
+class TestImageDriver(ForeignDriver):
+    kind = Kind.IMAGE
+
+
+class TestVmDriver(ForeignDriver):
+    kind = Kind.VM
 
 
 class TestProcessDriver(RealDriver):

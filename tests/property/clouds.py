@@ -10,6 +10,7 @@ from wisp.codec.description import parse
 from wisp.model.description import DesiredState
 
 BASE = PurePath("/clouds/test")
+KINDS = ["unikernel/microvm", "unikernel/spt", "unikernel/image", "vm", "process"]
 SIZES = ["8MiB", "16MiB", "100MiB", "1GiB"]
 TEXTS = st.text(st.characters(codec="utf-8", categories=["L", "N", "P", "S", "Zs"]), max_size=12).map(
     lambda text: text.replace("${", "$ {")
@@ -39,7 +40,10 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
         "sites": {site: draw(_site()) for site in sites},
         "hosts": {host: draw(_host(sites)) for host in hosts},
         "access_points": {point: {"host": draw(st.sampled_from(hosts)), **draw(shapes())} for point in points},
-        "images": {"web": {"role": "web", "content": "web", "options": {"port": draw(st.integers(1, 65535))}}},
+        "images": {
+            "web": {"role": "web", "content": "web", "options": {"port": draw(st.integers(1, 65535))}},
+            "theirs": draw(_foreign()),
+        },
         "vnfds": {f"vnfd-{index}": draw(_vnfd()) for index in range(draw(st.integers(1, 3)))},
         "secrets": {"token": {"environment": "TOKEN"}},
     }
@@ -66,6 +70,19 @@ def read(document: dict[str, Any]) -> Any:
     return parse(yaml.safe_dump(document, allow_unicode=True, sort_keys=False), file="test.yaml", base=BASE)
 
 
+def _foreign() -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries(
+        {"file": st.sampled_from(["kernel.elf", "/images/kernel", "sha256:0123"])},
+        optional={
+            "initrd": st.just("initrd.cpio"),
+            "disk": st.just("sha256:4567"),
+            "protocol": st.sampled_from(["pvh", "linux"]),
+            "family": st.sampled_from(["unikraft", "none"]),
+            "machine": st.sampled_from(["microvm", "pc"]),
+        },
+    )
+
+
 def _site() -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries(
         {},
@@ -74,7 +91,6 @@ def _site() -> st.SearchStrategy[dict[str, Any]]:
 
 
 def _host(sites: list[str]) -> st.SearchStrategy[dict[str, Any]]:
-    kinds = ["unikernel/microvm", "unikernel/spt", "process"]
     return st.fixed_dictionaries(
         {
             "site": st.sampled_from(sites),
@@ -82,7 +98,7 @@ def _host(sites: list[str]) -> st.SearchStrategy[dict[str, Any]]:
             "memory": st.sampled_from(["32MiB", "256MiB", "2GiB"]),
         },
         optional={
-            "kinds": st.lists(st.sampled_from(kinds), min_size=1, unique=True),
+            "kinds": st.lists(st.sampled_from(KINDS), min_size=1, unique=True),
             "world": st.sampled_from(["emulated"]),
             "power": st.just({"idle": "6W", "peak": "25.5W"}),
             "price": st.just("0.0125/h"),
@@ -109,13 +125,17 @@ def _vnfd(draw: st.DrawFn) -> dict[str, Any]:
 @st.composite
 def _vdu(draw: st.DrawFn) -> dict[str, Any]:
     vdu: dict[str, Any] = {
-        "kind": draw(st.sampled_from(["unikernel/microvm", "unikernel/spt", "process"])),
+        "kind": draw(st.sampled_from(KINDS)),
         "cpu": draw(st.sampled_from(["10m", "100m", "0.5"])),
         "memory": draw(st.sampled_from(SIZES)),
     }
     if vdu["kind"] == "process":
         vdu["command"] = ["${python}", "${here}/x.py", draw(TEXTS)]
         vdu["config"] = {"TOKEN": "a ${secret.token}", "TEXT": draw(TEXTS)}
+    elif vdu["kind"] in ("unikernel/image", "vm"):
+        vdu["image"] = "theirs"
+        vdu["command"] = ["--to", "${own.gateway}"]
+        vdu["config"] = {"net.ip": "${own.address}/${own.prefix}"}
     else:
         vdu["image"] = "web"
         vdu["config"] = {"window": "10s", "text": draw(TEXTS)}
@@ -151,6 +171,6 @@ def _vnf(draw: st.DrawFn, document: dict[str, Any], devices: list[str], others: 
     if draw(st.booleans()):
         vnf["egress"] = True
     vdus = document["vnfds"][vnf["vnfd"]]["vdus"].values()
-    if all(vdu["kind"] != "process" for vdu in vdus) and draw(st.booleans()):
+    if all(vdu.get("image") == "web" for vdu in vdus) and draw(st.booleans()):
         vnf |= {"min_instances": 0, "idle_timeout": draw(st.sampled_from(["200ms", "30s"]))}
     return {**vnf, "placement": placement} if placement else vnf

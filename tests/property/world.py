@@ -129,7 +129,7 @@ class World:
         seen = self.instances.get(spec.name)
         assert seen is None or seen.state is InstanceState.EXITED, f"{spec.name} runs already"
         assert spec.namespace in self.namespaces
-        assert not spec.kind.is_unikernel or spec.name in self.taps
+        assert not spec.kind.owns_tap or spec.name in self.taps
         state = InstanceState.ASLEEP if spec.is_summoned else InstanceState.STARTING
         self.instances[spec.name] = observed_instance(spec, state, now=self.now, failures=seen.failures if seen else 0)
 

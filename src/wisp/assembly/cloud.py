@@ -14,7 +14,7 @@ from types import TracebackType
 
 from wisp.assembly.doors import held_names, opened, shut_unwanted
 from wisp.assembly.egress import end_egress, ensure_egress, find_program, wants_egress
-from wisp.assembly.images import image_store, with_built_images, with_digests
+from wisp.assembly.images import with_built_images, with_digests
 from wisp.assembly.inside import capture_inside, forward_until_cancelled, run_inside
 from wisp.assembly.lifecycle import (
     controller_child,
@@ -108,13 +108,8 @@ class Cloud:
         """
         if self._desired is None:
             raise StateError(f"cloud {self.name}: `up` needs its description")
-        images = image_store(self._settings)
-        return await self._bring(
-            Wish(desired=self._desired, text=self._text),
-            lambda each: with_built_images(each, images),
-            progress,
-            timeout_s,
-        )
+        wish = Wish(desired=self._desired, text=self._text)
+        return await self._bring(wish, lambda desired: with_built_images(desired, self._settings), progress, timeout_s)
 
     async def rollback(
         self, progress: ProgressCallback = lambda _: None, *, to: int | None = None, timeout_s: float = 120.0
@@ -244,7 +239,7 @@ class Cloud:
         if self._desired is None:
             raise StateError(f"cloud {self.name}: `plan` needs its description")
         vault = await filled_vault(self._folder, self._desired.secrets)
-        desired = with_digests(fingerprinted(self._desired, vault), image_store(self._settings))
+        desired = with_digests(fingerprinted(self._desired, vault), self._settings)
         if not self._folder.database.exists():
             plan = decide(desired, ObservedState())
             actions = reconcile(plan, ObservedState(), now=SystemClock().now())

@@ -3,10 +3,11 @@
 import sys
 from collections.abc import Mapping
 
-from wisp.assembly.images import image_store
+from wisp.assembly.images import file_store, image_store
 from wisp.assembly.secrets import kept_values
 from wisp.assembly.settings import CloudFolder, Settings
 from wisp.drivers.clock.system import monotonic_offset_ns
+from wisp.drivers.instance.foreign.driver import ForeignDriver
 from wisp.drivers.instance.kept import KeptChildren
 from wisp.drivers.instance.kvm import Accelerator, find_accelerator, tcg
 from wisp.drivers.instance.microvm import MicrovmDriver, find_qemu
@@ -46,12 +47,13 @@ async def make_hands(folder: CloudFolder, settings: Settings) -> Hands:
     keeper = await KeeperClient.connect(folder.path)
     children = KeptChildren(keeper, folder.logs, epoch_offset_ns=monotonic_offset_ns())
     network = EmulatedNetwork(keeper, native=settings.native, log=folder.logs / "delay.log")
-    microvm = await microvm_driver(children, settings)
+    accelerator = await machine_accelerator(settings)
+    microvm = microvm_driver(children, settings, accelerator)
     return Hands(
         keeper=keeper,
         children=children,
         network=network,
-        drivers=instance_drivers(children, settings, microvm),
+        drivers=instance_drivers(children, settings, microvm, accelerator),
         prober=NamespaceProber(network.socket_in),
         pools=microvm,
         names=NameServers(
@@ -63,19 +65,21 @@ async def make_hands(folder: CloudFolder, settings: Settings) -> Hands:
     )
 
 
-async def microvm_driver(children: KeptChildren, settings: Settings) -> MicrovmDriver:
+def microvm_driver(children: KeptChildren, settings: Settings, accelerator: Accelerator) -> MicrovmDriver:
     """Give the driver of unikernels in virtual machines."""
-    accelerator = await machine_accelerator(settings)
     return MicrovmDriver(children, image_store(settings), accelerator, settings.search_path, settings.native)
 
 
 def instance_drivers(
-    children: KeptChildren, settings: Settings, microvm: MicrovmDriver
+    children: KeptChildren, settings: Settings, microvm: MicrovmDriver, accelerator: Accelerator
 ) -> Mapping[Kind, InstanceDriver]:
     """Give one driver per kind."""
+    files = file_store(settings)
     return {
         Kind.MICROVM: microvm,
         Kind.SPT: SptDriver(children, image_store(settings)),
+        Kind.IMAGE: ForeignDriver(Kind.IMAGE, children, files, accelerator, settings.search_path),
+        Kind.VM: ForeignDriver(Kind.VM, children, files, accelerator, settings.search_path),
         Kind.PROCESS: ProcessDriver(children, python=sys.executable, native=str(settings.native)),
     }
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from wisp.assembly.cloud import Cloud
-from wisp.assembly.images import image_store
+from wisp.assembly.images import file_store, image_store, import_file, told
 from wisp.assembly.lifecycle import clouds
 from wisp.assembly.settings import Settings
 from wisp.drivers.image.store import Manifest
@@ -49,11 +49,20 @@ class Machine:
         return _plain(image_store(self._settings).build(role, target=target, content=content, options=options))
 
     def images(self) -> list[Mapping[str, Any]]:
-        """Give the manifests of all built images."""
-        return [_plain(manifest) for manifest in image_store(self._settings).manifests()]
+        """Give the manifests of all images, built ones first."""
+        built = [_plain(manifest) for manifest in image_store(self._settings).manifests()]
+        return built + [told(manifest) for manifest in file_store(self._settings).manifests()]
+
+    def import_image(self, file: Path, *, name: str) -> Mapping[str, Any]:
+        """Keep somebody else's image and give its manifest, with the kind and machine that would run it."""
+        return import_file(self._settings, file, name=name)
 
     def inspect_image(self, digest: str) -> Mapping[str, Any]:
         """Check an image against its manifest and give that, with the path of its file."""
+        files = file_store(self._settings)
+        if files.matching(digest):
+            file = files.manifest(digest)
+            return {**told(file), "path": str(files.verified(file.digest))}
         path, manifest = image_store(self._settings).verify(digest)
         return {**_plain(manifest), "path": str(path)}
 

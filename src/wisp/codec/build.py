@@ -32,6 +32,7 @@ from wisp.model.description import (
     Workload,
     World,
 )
+from wisp.model.image import BootProtocol, Family, ForeignImage, Machine, is_digest
 from wisp.primitives.time import Duration
 
 DEFAULT_SHAPE = LinkShape()
@@ -143,10 +144,31 @@ class _Builder:
         return ExternalAttachment(listen=listen, to=to, protocol=body.protocol)
 
     def image(self, name: str, body: declared.ImageBody) -> ImageSource:
-        content = None if body.content is None else str(self._base / body.content)
         return ImageSource(
-            name=name, role=body.role, content=content, options=dict(body.options), pool_size=body.pool_size
+            name=name,
+            role=body.role or "",
+            content=self._path(body.content),
+            options=dict(body.options),
+            foreign=self._foreign(body),
+            pool_size=body.pool_size,
         )
+
+    def _foreign(self, body: declared.ImageBody) -> ForeignImage | None:
+        file = self._path(body.file)
+        if file is None:
+            return None
+        return ForeignImage(
+            file=file,
+            initrd=self._path(body.initrd),
+            disk=self._path(body.disk),
+            protocol=BootProtocol(body.protocol) if body.protocol else None,
+            family=Family(body.family) if body.family else None,
+            machine=Machine(body.machine) if body.machine else None,
+        )
+
+    def _path(self, written: str | None) -> str | None:
+        """Give a path of the document, which is beside it or absolute; a digest stays as it is."""
+        return written if written is None or is_digest(written) else str(self._base / written)
 
     def vnfd(self, name: str, body: declared.VnfdBody) -> Vnfd:
         return Vnfd(name=name, vdus=tuple(self._vdu(vdu, each) for vdu, each in body.vdus.items()))
@@ -234,11 +256,11 @@ class _Builder:
 
     def _check_can_sleep(self, path: str, vnfd: Vnfd) -> None:
         for vdu in vnfd.vdus:
-            if not vdu.kind.is_unikernel:
+            if not vdu.kind.boots_role:
                 self._reader.complain(
                     f"{path}.min_instances",
                     f"is 0, but {vdu.name} of {vnfd.name} is a {vdu.kind}, which cannot be started by a packet",
-                    "use a unikernel, or min_instances: 1",
+                    "use unikernel/microvm or unikernel/spt, or min_instances: 1",
                 )
 
     def _published(self, body: declared.VnfBody, path: str) -> Iterator[PublishedPort]:

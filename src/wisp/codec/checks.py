@@ -1,19 +1,15 @@
 """What must hold between the parts of a description: references, placeholders, ports, names, affinities."""
 
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping
 
-from wisp.codec import declared, guest_config, placeholder
+from wisp.codec import declared, placeholder
 from wisp.codec.build import vnf_path
 from wisp.codec.form import Reference, Template
+from wisp.codec.kinds import VARIABLE, config_problem, guest_key_problem, image_problems, vdu_problems
 from wisp.codec.reader import Mention, Reader, did_you_mean, quoted
-from wisp.model.description import DeclaredInstance, DesiredState, Kind, PublishedPort, Vdu
+from wisp.model.description import DeclaredInstance, DesiredState, PublishedPort, Vdu
 from wisp.model.peer import Peers
-
-RESERVED = ("name", "ip", "gw", "gwmac", "mac", "ip6", "gw6", "idle", "health", "confidential")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-_HEALTH_PATH = re.compile(r"/[!-~]*", re.ASCII)
 
 
 def check(document: declared.Document, desired: DesiredState, reader: Reader) -> None:
@@ -24,6 +20,7 @@ def check(document: declared.Document, desired: DesiredState, reader: Reader) ->
     for mention in reader.mentions:
         _check_mention(mention, reader, services)
     _check_vdus(desired, reader)
+    _check_images(document, reader)
     _check_guest_options(document, reader)
     _check_names(desired, reader)
     _check_ports(desired, reader)
@@ -68,6 +65,8 @@ def _check_template(mention: Mention, in_command: bool, reader: Reader) -> None:
         if word in ("address", "address6", "host"):
             known = reader.names["instances"] | reader.names.get("devices", set())
             _check_known(mention, name, known, "instance or device", reader)
+        elif word == "own":
+            _check_own(mention, name, reader)
         elif word == "secret" and not in_command:
             _check_known(mention, name, reader.names.get("secrets", set()), "secret", reader)
         elif word == "secret":
@@ -79,6 +78,14 @@ def _check_template(mention: Mention, in_command: bool, reader: Reader) -> None:
             reader.complain(mention.path, *_unknown_placeholder(word, name), line=mention.line)
 
 
+def _check_own(mention: Mention, fact: str, reader: Reader) -> None:
+    if mention.path.startswith("devices."):
+        what, hint = "a device has no '${own}'", f"name it: ${{address.{mention.path.split('.')[1]}}}"
+        reader.complain(mention.path, what, hint, line=mention.line)
+    else:
+        _check_known(mention, fact, set(placeholder.OWN), "fact of an instance", reader)
+
+
 def _unknown_placeholder(word: str, name: str) -> tuple[str, str]:
     shown = f"{word}.{name}" if name else word
     forms = ", ".join(
@@ -88,11 +95,12 @@ def _unknown_placeholder(word: str, name: str) -> tuple[str, str]:
 
 
 def _check_vdus(desired: DesiredState, reader: Reader) -> None:
+    images = {image.name: image for image in desired.images}
     for vnfd in desired.vnfds:
         for vdu in vnfd.vdus:
             section = "vnfds" if f"vnfds.{vnfd.name}" in reader.lines else "app_descriptors"
             path = f"{section}.{vnfd.name}.vdus.{vdu.name}"
-            for at, what, hint in _vdu_problems(vdu):
+            for at, what, hint in vdu_problems(vdu, images):
                 reader.complain(f"{path}.{at}" if at else path, what, hint)
             _check_config(vdu, vdu.config, f"{path}.config", reader)
     profiles = {(each.network_service, each.vnf): each for each in desired.instances}
@@ -105,44 +113,30 @@ def _check_vdus(desired: DesiredState, reader: Reader) -> None:
         _check_config(instance.vdu, own, f"{vnf_path(service, vnf)}.config", reader)
 
 
-def _vdu_problems(vdu: Vdu) -> Iterator[tuple[str, str, str]]:
-    if vdu.kind.is_unikernel and vdu.image is None:
-        yield "image", "is missing", f"{vdu.kind} boots an image"
-    if vdu.kind.is_unikernel and vdu.command:
-        yield "command", f"has no meaning for {vdu.kind}", "use config, or kind process"
-    if not vdu.kind.is_unikernel and vdu.image is not None:
-        yield "image", f"has no meaning for {vdu.kind}", "use command, or a unikernel kind"
-    if not vdu.kind.is_unikernel and not vdu.command:
-        yield "command", "is missing", f"{vdu.kind} runs a command"
-    if not _HEALTH_PATH.fullmatch(vdu.health.path):
-        yield "health.path", f"{quoted(vdu.health.path)} is no path", "start with / and use no spaces"
+def _check_config(vdu: Vdu, config: Mapping[str, str], path: str, reader: Reader) -> None:
+    for key, value in config.items():
+        if what := config_problem(vdu.kind, key, value):
+            reader.complain(f"{path}.{key}", *what)
 
 
-def _check_config(vdu: Vdu, config: Iterable[str], path: str, reader: Reader) -> None:
-    for key in config:
-        if vdu.kind is Kind.PROCESS:
-            if not _VARIABLE.fullmatch(key):
-                reader.complain(f"{path}.{key}", f"{quoted(key)} is no name of a variable", "letters, digits, _")
-        elif what := _guest_key_problem(key):
-            reader.complain(f"{path}.{key}", what)
+def _check_images(document: declared.Document, reader: Reader) -> None:
+    for name, body in document.images.items():
+        if body.role is None and f"images.{name}.role" in reader.lines:
+            continue  # it has a mistake of its own, which is told already
+        for at, what, hint in image_problems(body):
+            reader.complain(f"images.{name}.{at}" if at else f"images.{name}", what, hint)
 
 
 def _check_guest_options(document: declared.Document, reader: Reader) -> None:
     for name, image in document.images.items():
         for key in image.options:
-            if what := _guest_key_problem(key):
+            if what := guest_key_problem(key):
                 reader.complain(f"images.{name}.options.{key}", what)
     for name, device in document.devices.items():
         for key in device.workload.environment if device.workload else ():
-            if not _VARIABLE.fullmatch(key):
+            if not VARIABLE.fullmatch(key):
                 path = f"devices.{name}.workload.environment.{key}"
                 reader.complain(path, f"{quoted(key)} is no name of a variable", "letters, digits, _")
-
-
-def _guest_key_problem(key: str) -> str:
-    if key in RESERVED:
-        return f"{key!r} is set by Wisp itself"
-    return "" if guest_config.is_key(key) else f"{quoted(key)} is no guest option: a letter a-z, then a-z 0-9 _ . -"
 
 
 def _check_names(desired: DesiredState, reader: Reader) -> None:

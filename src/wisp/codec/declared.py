@@ -22,6 +22,7 @@ from wisp.codec.form import (
     key,
 )
 from wisp.model.description import HealthProtocol, Kind, World
+from wisp.model.image import BootProtocol, Family, Machine
 from wisp.primitives.values import frozen
 
 ROLES = ("aggregator", "web")
@@ -128,9 +129,9 @@ class DeviceBody:
 
 @frozen
 class ImageBody:
-    """An image built from a role of Wisp's own guest."""
+    """An image: a role of Wisp's own guest, or a file of somebody else's."""
 
-    role: str = key(Choice(ROLES), "What the guest does.")
+    role: str | None = key(Choice(ROLES), "What the guest does; Wisp builds it.", default=None)
     content: str | None = key(
         Text("web/"), "Folder of static content to bake in, beside this file or absolute.", default=None
     )
@@ -139,6 +140,26 @@ class ImageBody:
         Count(0, 1_000),
         "Warm pool: so many guests boot ahead at each site where a `unikernel/microvm` with this image sleeps.",
         default=0,
+    )
+    file: str | None = key(
+        Text("kernel.elf"),
+        "In place of `role`: a unikernel, kernel or disk, beside this file or absolute; or the digest of one that "
+        "`wisp image import` took in, as `sha256:...`.",
+        default=None,
+    )
+    initrd: str | None = key(Text("initrd.cpio"), "Initial RAM disk of a kernel in `file`.", default=None)
+    disk: str | None = key(Text("data.qcow2"), "Disk beside a kernel in `file`, raw or qcow2.", default=None)
+    protocol: str | None = key(
+        Choice(tuple(BootProtocol)), "How it is booted; read from `file` when not given.", default=None
+    )
+    family: str | None = key(
+        Choice(tuple(Family)),
+        "How it is told its address and arguments; guessed from `file` when not given; `none`: only what "
+        "`config` and `command` say.",
+        default=None,
+    )
+    machine: str | None = key(
+        Choice(tuple(Machine)), "QEMU's machine type; by protocol and family when not given.", default=None
     )
 
 
@@ -163,9 +184,11 @@ class VduBody:
     """A virtualisation deployment unit (ETSI NFV-IFA 011): one image or command, and what it needs."""
 
     kind: str = key(Choice(tuple(Kind)), "What runs it.")
-    image: str | None = key(Reference(("images",)), "The image, for unikernels.", default=None)
+    image: str | None = key(Reference(("images",)), "The image; `process` has none.", default=None)
     command: tuple[str, ...] = key(
-        Items(Template(command=True), minimum=1), "Program and arguments, for `process`.", default=()
+        Items(Template(command=True), minimum=1),
+        "Program and arguments, for `process`; arguments, for a foreign image.",
+        default=(),
     )
     cpu: int = key(Amount(units.CPU), "Reserved, in cores or thousandths of one.", default=100)
     memory: int = key(Amount(units.MEMORY), "Reserved.", default=16 << 20)

@@ -9,12 +9,14 @@ from collections.abc import Callable
 
 _PLACEHOLDER = re.compile(r"\$\{([^}]*)\}")
 _UNCLOSED = re.compile(r"\$\{[^}]*$")
-NAMED = ("address", "address6", "host", "secret")
+NAMED = ("address", "address6", "host", "own", "secret")
 BARE = ("here", "python")
+OWN = ("name", "address", "prefix", "netmask", "gateway", "mac", "address6", "gateway6")
 MEANINGS = {
     "${address.NAME}": "IPv4 address of an instance or device",
     "${address6.NAME}": "IPv6 address of an instance or device",
     "${host.NAME}": "host that an instance runs on, or that a device attaches to",
+    "${own.FACT}": "of the instance itself: " + ", ".join(f"`{fact}`" for fact in OWN),
     "${secret.NAME}": "value of a secret, read when the instance starts; not in commands",
     "${here}": "folder of the description, absolute",
     "${python}": "the Python that runs Wisp, on the machine of the instance; only in commands",

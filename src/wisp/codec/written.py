@@ -148,14 +148,16 @@ def _device(device: Device) -> Written:
 
 
 def _image(image: ImageSource) -> Written:
-    return _said(
-        {
-            "role": image.role,
-            "content": image.content,
-            "options": dict(image.options),
-            "pool_size": image.pool_size or None,
-        }
-    )
+    written = {
+        "role": image.role,
+        "content": image.content,
+        "options": dict(image.options),
+        "pool_size": image.pool_size or None,
+    }
+    if image.foreign is not None:
+        words = {word: getattr(image.foreign, word) for word in ("protocol", "family", "machine")}
+        written |= image.foreign.parts | {word: str(value) for word, value in words.items() if value is not None}
+    return _said(written)
 
 
 def _vdu(vdu: Vdu) -> Written:

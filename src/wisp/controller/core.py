@@ -441,8 +441,8 @@ class ControllerCore:
             return ()
         ground = Ground(self.plan.network, self.observed.network)
         is_whole = not any(isinstance(action, NetworkAction) for action in actions)
-        guests = [start for start in starts if start.spec.kind.is_unikernel and not ground.lacking(start.spec)]
-        programs = [start for start in starts if not start.spec.kind.is_unikernel and is_whole]
+        guests = [start for start in starts if start.spec.kind.owns_tap and not ground.lacking(start.spec)]
+        programs = [start for start in starts if not start.spec.kind.owns_tap and is_whole]
         return (*guests, *programs)
 
     def _wake_at(self, now: Instant) -> Instant | None:

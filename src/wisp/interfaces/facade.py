@@ -101,7 +101,11 @@ class MachineFacade(Protocol):
         ...
 
     def images(self) -> list[Mapping[str, Any]]:
-        """Give the manifests of all built images."""
+        """Give the manifests of all images, built ones first."""
+        ...
+
+    def import_image(self, file: Path, *, name: str) -> Mapping[str, Any]:
+        """Keep somebody else's image and give its manifest, with the kind and machine that would run it."""
         ...
 
     def inspect_image(self, digest: str) -> Mapping[str, Any]:

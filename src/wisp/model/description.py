@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from enum import StrEnum
 
+from wisp.model.image import ForeignImage
 from wisp.primitives.time import Duration
 from wisp.primitives.values import frozen
 
@@ -17,12 +18,24 @@ class Kind(StrEnum):
 
     MICROVM = "unikernel/microvm"
     SPT = "unikernel/spt"
+    IMAGE = "unikernel/image"
+    VM = "vm"
     PROCESS = "process"
 
     @property
-    def is_unikernel(self) -> bool:
-        """Whether it boots a guest image that owns a tap."""
-        return self is not Kind.PROCESS
+    def owns_tap(self) -> bool:
+        """Whether it has a network stack of its own on a tap; else it lives in a network namespace."""
+        return self in (Kind.MICROVM, Kind.SPT, Kind.IMAGE, Kind.VM)
+
+    @property
+    def boots_role(self) -> bool:
+        """Whether it boots an image that Wisp builds from a role."""
+        return self in (Kind.MICROVM, Kind.SPT)
+
+    @property
+    def boots_foreign(self) -> bool:
+        """Whether it boots somebody else's image in a virtual machine or tender."""
+        return self in (Kind.IMAGE, Kind.VM)
 
     @property
     def target(self) -> str:
@@ -161,20 +174,23 @@ class Device:
 
 @frozen
 class ImageSource:
-    """Where an image comes from: a role of Wisp's own guest, with content and options baked in.
+    """Where an image comes from: a role of Wisp's own guest, with content and options baked in, or a file.
 
     Attributes:
-        role: Guest role, as ``web``.
+        role: Guest role, as ``web``; empty for a foreign image.
         content: Folder of static content to bake in, absolute; ``None`` for none.
         options: Default configuration baked in.
-        digests: Digest of the built image by target; ``wisp up`` adds them, so that changed content is a changed image.
+        foreign: Files of an image that Wisp did not build.
+        digests: Digest of the built image by target, or of each foreign file by what it is for; ``wisp up`` adds
+            them, so that changed content is a changed image.
         pool_size: How many guests boot ahead at each site where one that sleeps may want them.
     """
 
     name: str
-    role: str
+    role: str = ""
     content: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
+    foreign: ForeignImage | None = None
     digests: Mapping[str, str] = field(default_factory=dict)
     pool_size: int = 0
 
@@ -209,11 +225,11 @@ class Vdu:
     """A virtualisation deployment unit (ETSI NFV-IFA 011): one image or command, and what it needs.
 
     Attributes:
-        image: Name of an :class:`ImageSource`, for unikernels.
-        command: What to run, for ``process``.
+        image: Name of an :class:`ImageSource`; ``process`` has none.
+        command: What to run, for ``process``; arguments, for what a foreign image holds.
         cpu_millicores, memory_bytes: Reserved [1/1000 core], [byte].
         config: Options handed to the guest, or environment of the process. Values may hold
-            ``${address.INSTANCE}``, ``${host.INSTANCE}`` and ``${secret.NAME}``.
+            ``${address.INSTANCE}``, ``${host.INSTANCE}``, ``${own.FACT}`` and ``${secret.NAME}``.
         boot_deadline: Longest wait from start to the first good health check; one retry.
     """
 

@@ -6,6 +6,7 @@ from enum import StrEnum
 from functools import lru_cache
 
 from wisp.model.description import HealthCheck, Kind
+from wisp.model.image import ForeignImage
 from wisp.primitives.time import Duration, Instant
 from wisp.primitives.values import frozen
 
@@ -14,21 +15,25 @@ DOOR_PREFIX = "door/"
 
 @frozen
 class ImageRef:
-    """An image as an instance wants it: built from a role, content and options; checked by digest at start.
+    """An image as an instance wants it: built from a role, or foreign; checked by digest at start.
 
     Attributes:
         name: Name in the description.
-        role: Guest role.
+        role: Guest role; empty for a foreign image.
         content: Folder baked in, or ``None``.
         options: Configuration baked in.
-        digest: Of the built image; empty where nobody has said it yet.
+        digest: Of the built image or the foreign file; empty where nobody has said it yet.
+        foreign: Files that Wisp did not build.
+        parts: Digest of each foreign file by what it is for.
     """
 
     name: str
-    role: str
+    role: str = ""
     content: str | None = None
     options: tuple[tuple[str, str], ...] = ()
     digest: str = ""
+    foreign: ForeignImage | None = None
+    parts: tuple[tuple[str, str], ...] = ()
 
 
 @frozen

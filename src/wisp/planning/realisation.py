@@ -22,6 +22,7 @@ from wisp.planning import addressing
 from wisp.planning.door import DOOR_DESCRIPTOR, external_door, published_door
 from wisp.planning.egress import Egress
 from wisp.planning.interface import interface
+from wisp.planning.own import with_own_facts
 from wisp.planning.pool import may_use_pool, pool_name
 from wisp.planning.routing import Topology
 from wisp.primitives.time import Duration
@@ -56,7 +57,7 @@ class Realisation:
         return Network(
             namespaces=frozenset(self._namespaces()),
             links=frozenset(self._links()),
-            taps=frozenset(self._tap(each) for each in self._desired.instances if each.vdu.kind.is_unikernel),
+            taps=frozenset(self._tap(each) for each in self._desired.instances if each.vdu.kind.owns_tap),
             routes=frozenset(self._routes()),
         )
 
@@ -67,7 +68,7 @@ class Realisation:
         return (*declared, *workloads, *self._doors())
 
     def _processes(self) -> Iterator[DeclaredInstance]:
-        return (each for each in self._desired.instances if each.vdu.kind is Kind.PROCESS)
+        return (each for each in self._desired.instances if not each.vdu.kind.owns_tap)
 
     def _namespaces(self) -> Iterator[Namespace]:
         for host in self._desired.hosts:
@@ -168,9 +169,9 @@ class Realisation:
         return (second if link.ends[0] == near else first).removesuffix("/31")
 
     def _instance(self, instance: DeclaredInstance) -> InstanceSpec:
-        vdu, host = instance.vdu, self._given.hosts[instance.name]
-        address = self._address(instance.name)
-        is_guest = vdu.kind.is_unikernel
+        host, address = self._given.hosts[instance.name], self._address(instance.name)
+        vdu = with_own_facts(instance, address=address, gateway=self._gateway(host))
+        is_guest = vdu.kind.owns_tap
         return InstanceSpec(
             name=instance.name,
             kind=vdu.kind,
@@ -310,6 +311,9 @@ def _misses_nothing(instance: DeclaredInstance) -> bool:
 
 
 def _image(source: ImageSource, kind: Kind) -> ImageRef:
+    if source.foreign is not None:
+        parts = tuple(sorted(source.digests.items()))
+        return ImageRef(name=source.name, foreign=source.foreign, digest=source.digests.get("file", ""), parts=parts)
     return ImageRef(
         name=source.name,
         role=source.role,

@@ -20,6 +20,6 @@ class Ground:
         """Say what has gone from under an instance; empty when all is there."""
         if spec.namespace not in self._namespaces:
             return f"its namespace {spec.namespace} is gone or changed"
-        if spec.kind.is_unikernel and spec.name not in self._taps:
+        if spec.kind.owns_tap and spec.name not in self._taps:
             return "its tap is gone or changed"
         return ""

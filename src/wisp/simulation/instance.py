@@ -15,6 +15,8 @@ from wisp.primitives.time import Clock, Duration, Instant
 START_TIME = {
     Kind.MICROVM: Duration.of_ms(40),
     Kind.SPT: Duration.of_ms(0.5),
+    Kind.IMAGE: Duration.of_ms(210),
+    Kind.VM: Duration.of_ms(2080),
     Kind.PROCESS: Duration.of_ms(1.5),
 }
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from wisp.assembly.drivers import instance_drivers, microvm_driver
+from wisp.assembly.drivers import instance_drivers, machine_accelerator, microvm_driver
 from wisp.assembly.settings import Settings
 from wisp.drivers.clock.system import monotonic_offset_ns
 from wisp.drivers.instance.kept import KeptChildren
@@ -41,8 +41,9 @@ class Worker:
         self._watching = asyncio.create_task(self._watch())
 
     async def find_drivers(self) -> None:
-        microvm = await microvm_driver(self._children, self._settings)
-        self._drivers = instance_drivers(self._children, self._settings, microvm)
+        accelerator = await machine_accelerator(self._settings)
+        microvm = microvm_driver(self._children, self._settings, accelerator)
+        self._drivers = instance_drivers(self._children, self._settings, microvm, accelerator)
 
     async def make_network(self, actions: list[Any]) -> None:
         await self._network.apply(actions)

@@ -35,10 +35,26 @@ CLOUD = """
 cloud: drivers
 sites: {here: {}}
 hosts: {host: {site: here, cpu: 4, memory: 1GiB}}
-images: {web: {role: web}}
+images:
+  web: {role: web}
+  foreign: {file: foreign.elf}
 vnfds:
   microvm: {vdus: {main: {kind: unikernel/microvm, image: web, cpu: 100m, memory: 32MiB}}}
   spt: {vdus: {main: {kind: unikernel/spt, image: web, cpu: 100m, memory: 8MiB}}}
+  image:
+    vdus:
+      main:
+        kind: unikernel/image
+        image: foreign
+        memory: 32MiB
+        config: {name: "${own.name}", ip: "${own.address}/${own.prefix}", gw: "${own.gateway}"}
+  vm:
+    vdus:
+      main:
+        kind: vm
+        image: foreign
+        memory: 32MiB
+        config: {name: "${own.name}", ip: "${own.address}/${own.prefix}", gw: "${own.gateway}"}
   process:
     vdus:
       main:
@@ -47,13 +63,20 @@ vnfds:
         cpu: 100m
         memory: 64MiB
         health: {port: 8080, path: /}
-network_services: {all: {vnfs: {microvm: {vnfd: microvm}, spt: {vnfd: spt}, process: {vnfd: process}}}}
+network_services:
+  all:
+    vnfs:
+      microvm: {vnfd: microvm}
+      spt: {vnfd: spt}
+      image: {vnfd: image}
+      vm: {vnfd: vm}
+      process: {vnfd: process}
 """
 
 
-def planned() -> tuple[dict[Kind, InstanceSpec], list[NetworkAction]]:
-    """Give one spec per kind, and what makes the network they need."""
-    desired = parse(CLOUD, file="drivers.yaml", base=Path("/"))
+def planned(base: Path = Path("/")) -> tuple[dict[Kind, InstanceSpec], list[NetworkAction]]:
+    """Give one spec per kind, and what makes the network they need; foreign files are in ``base``."""
+    desired = parse(CLOUD, file="drivers.yaml", base=base)
     assert isinstance(desired, DesiredState), desired
     decided = plan(desired, ObservedState(), rng=Random(0))
     assert isinstance(decided, Plan)
@@ -67,7 +90,7 @@ class CloudDrivers:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.specs, self.network = planned()
+        self.specs, self.network = planned(directory)
         self._turn = threading.Lock()
         command = [sys.executable, WORKER, directory, BINARY]
         self._worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -130,9 +153,12 @@ class RealWorld:
         return self.drivers.specs[self.kind]
 
     def broken_spec(self) -> InstanceSpec:
-        """Give a spec whose program is missing, or whose configuration is too long."""
+        """Give a spec whose program or file is missing, or whose configuration is too long."""
+        spec = self.spec()
         if self.kind is Kind.PROCESS:
-            return replace(self.spec(), command=("/no/such/program",))
+            return replace(spec, command=("/no/such/program",))
+        if spec.image and spec.image.foreign:
+            return replace(spec, image=replace(spec.image, foreign=replace(spec.image.foreign, file="/no/such/file")))
         return replace(self.spec(), config=(("words", "x" * 3000),))
 
     async def kill(self, handle: Handle) -> None:

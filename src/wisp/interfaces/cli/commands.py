@@ -285,7 +285,7 @@ def forward(door: str, cloud_name: str | None, as_json: bool) -> None:
 
 @cli.group()
 def image() -> None:
-    """Build, list and inspect sealed images."""
+    """Build, import, list and inspect images."""
 
 
 @image.command("build")
@@ -308,16 +308,34 @@ def _pair(option: str) -> tuple[str, str]:
     return key, value
 
 
+@image.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--name", default="", help="What to call it; the file's own name when not given.")
+@json_option
+def image_import(file: Path, name: str, as_json: bool) -> None:
+    """Keep FILE, somebody else's unikernel, kernel or disk, and say what it is.
+
+    A description names it by its digest: `images: {NAME: {file: "sha256:..."}}`.
+    """
+    manifest = machine().import_image(file, name=name)
+    show.as_json(manifest) if as_json else show.imported(manifest)
+
+
 @image.command("ls")
 @json_option
 def image_ls(as_json: bool) -> None:
-    """List built images."""
+    """List built and imported images."""
     manifests = machine().images()
     if as_json:
         show.as_json(manifests)
         return
-    rows = [(m["digest"][:19], m["role"], m["target"], show.size(m["size_bytes"])) for m in manifests]
-    show.table(("DIGEST", "ROLE", "TARGET", "SIZE"), rows, right=(3,))
+    rows = [(*_image_words(manifest), show.size(manifest["size_bytes"])) for manifest in manifests]
+    show.table(("DIGEST", "IMAGE", "RUNS ON", "SIZE"), rows, right=(3,))
+
+
+def _image_words(manifest: Mapping[str, Any]) -> tuple[str, str, str]:
+    what = (manifest["role"], manifest["target"]) if "role" in manifest else (manifest["name"], manifest["machine"])
+    return (manifest["digest"][:19], *what)
 
 
 @image.command("inspect")

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -69,6 +69,22 @@ def size(count: int | None) -> str:
     if count is None:
         return "-"
     return f"{count / 2**20:.1f} MiB" if count >= 2**20 else f"{count / 2**10:.0f} KiB"
+
+
+def imported(manifest: Mapping[str, Any]) -> None:
+    """Print what an imported file is, and how a description names it."""
+    told = {
+        "name": manifest["name"],
+        "size": size(manifest["size_bytes"]),
+        "format": manifest["protocol"],
+        "family": manifest["family"],
+        "kind": manifest["kind"],
+        "runs on": manifest["machine"],
+        "digest": manifest["digest"],
+    }
+    for word, value in told.items():
+        click.echo(f"{word:<8}{value}")
+    click.echo(f'\nin a description:  images: {{NAME: {{file: "{manifest["digest"]}"}}}}')
 
 
 def planned(change: PlannedChange) -> None:

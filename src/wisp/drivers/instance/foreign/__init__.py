@@ -1,0 +1,1 @@
+"""Other people's images in virtual machines and tenders: ``arguments`` and ``machine`` are pure, ``driver`` acts."""
