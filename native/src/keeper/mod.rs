@@ -17,6 +17,7 @@ mod requests;
 mod restarts;
 mod server;
 mod sleepers;
+mod slots;
 mod spawn;
 mod summoning;
 

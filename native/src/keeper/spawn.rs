@@ -2,12 +2,15 @@
 //! system calls.
 //!
 //! The child borrows our memory until it execs (`CLONE_VM | CLONE_VFORK`): starting one costs the same however
-//! large the keeper is, and the child reports a failed step by writing it where we read.
+//! large the keeper is, and the child reports a failed step by writing it where we read. It borrows our descriptors
+//! as well, and copies only those with low numbers, where what it needs has been put: with ten thousand taps held,
+//! to copy and close them all would take longer than everything else.
 
 use super::capabilities;
 use super::descriptors::OpenFiles;
 use super::log::MAX_FILE_BYTES;
 use super::protocol::SpawnOrder;
+use super::slots::Slots;
 use crate::time::monotonic_ns;
 use nix::fcntl::OFlag;
 use std::ffi::CString;
@@ -34,6 +37,7 @@ pub struct Started {
 pub struct Spawner {
     stack: Vec<u128>,
     null: File,
+    slots: Slots,
     open_files: OpenFiles,
 }
 
@@ -43,6 +47,8 @@ struct Image {
     env: Pointers,
     cwd: Option<CString>,
     netns: Option<RawFd>,
+    /// The first descriptor that the child does not need; `None` when it takes a copy of all.
+    unneeded: Option<RawFd>,
     /// (source, number in the child); sources are replaced while the child moves them out of the way.
     moves: Vec<(RawFd, RawFd)>,
     address_space_bytes: Option<u64>,
@@ -75,7 +81,8 @@ fn to_c(text: String) -> Result<CString, String> {
 impl Spawner {
     pub fn new(open_files: OpenFiles) -> std::io::Result<Self> {
         let null = File::options().read(true).write(true).open("/dev/null")?;
-        Ok(Self { stack: vec![0; STACK_BYTES / 16], null, open_files })
+        let slots = Slots::new(&null)?;
+        Ok(Self { stack: vec![0; STACK_BYTES / 16], null, slots, open_files })
     }
 
     /// Starts the program of `order`.
@@ -90,17 +97,19 @@ impl Spawner {
         netns: Option<BorrowedFd<'_>>,
     ) -> Result<Started, String> {
         let null = self.null.as_raw_fd();
-        let output = output.map_or(null, |pipe| pipe.as_raw_fd());
+        let mut lent = self.slots.lend();
+        let output = output.map_or(null, |pipe| lent.low(pipe));
         let mut moves = vec![(null, 0), (output, 1), (output, 2)];
         for (source, target) in inherited {
             check_target(*target, &moves)?;
-            moves.push((source.as_raw_fd(), *target));
+            moves.push((lent.low(*source), *target));
         }
         let mut image = Image {
             argv: Pointers::new(order.argv.iter().cloned())?,
             env: Pointers::new(order.env.iter().map(|(name, value)| format!("{name}={value}")))?,
             cwd: order.cwd.clone().map(to_c).transpose()?,
-            netns: netns.map(|netns| netns.as_raw_fd()),
+            netns: netns.map(|netns| lent.low(netns)),
+            unneeded: lent.first_unneeded(),
             moves,
             address_space_bytes: order.limits.address_space_bytes,
             open_files: self.open_files.of_child(order.limits.open_files),
@@ -110,32 +119,33 @@ impl Spawner {
             privileged: order.privileged,
             failed: None,
         };
-        self.clone_into(&mut image, &order.argv[0])
+        clone_into(&mut self.stack, &mut image, &order.argv[0])
     }
+}
 
-    fn clone_into(&mut self, image: &mut Image, program: &str) -> Result<Started, String> {
-        let mut pidfd: RawFd = -1;
-        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
-        let argument = ptr::from_mut(image).cast();
-        let spawned_at_ns = monotonic_ns();
-        // SAFETY: the stack outlives the child's use of it, because CLONE_VFORK holds us until it execs or exits;
-        // `become_program` makes system calls only and touches nothing but `image`.
-        let pid = unsafe {
-            let top = self.stack.as_mut_ptr_range().end.cast();
-            libc::clone(become_program, top, flags, argument, &mut pidfd)
-        };
-        if pid < 0 {
-            return Err(format!("cannot start {program:?}: fork: {}", std::io::Error::last_os_error()));
-        }
-        // SAFETY: the kernel made it for us.
-        let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-        match image.failed {
-            None => Ok(Started { pid, pidfd, spawned_at_ns }),
-            Some((step, errno)) => {
-                // SAFETY: reaps the child that has just exited.
-                unsafe { libc::waitpid(pid, ptr::null_mut(), 0) };
-                Err(format!("cannot start {program:?}: {step}: {}", std::io::Error::from_raw_os_error(errno)))
-            }
+fn clone_into(stack: &mut [u128], image: &mut Image, program: &str) -> Result<Started, String> {
+    let mut pidfd: RawFd = -1;
+    let shared = if image.unneeded.is_some() { libc::CLONE_FILES } else { 0 };
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD | shared;
+    let argument = ptr::from_mut(image).cast();
+    let spawned_at_ns = monotonic_ns();
+    // SAFETY: the stack outlives the child's use of it, because CLONE_VFORK holds us until it execs or exits;
+    // `become_program` makes system calls only and touches nothing but `image`.
+    let pid = unsafe {
+        let top = stack.as_mut_ptr_range().end.cast();
+        libc::clone(become_program, top, flags, argument, &mut pidfd)
+    };
+    if pid < 0 {
+        return Err(format!("cannot start {program:?}: fork: {}", std::io::Error::last_os_error()));
+    }
+    // SAFETY: the kernel made it for us.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    match image.failed {
+        None => Ok(Started { pid, pidfd, spawned_at_ns }),
+        Some((step, errno)) => {
+            // SAFETY: reaps the child that has just exited.
+            unsafe { libc::waitpid(pid, ptr::null_mut(), 0) };
+            Err(format!("cannot start {program:?}: {step}: {}", std::io::Error::from_raw_os_error(errno)))
         }
     }
 }
@@ -177,6 +187,9 @@ extern "C" fn become_program(argument: *mut libc::c_void) -> libc::c_int {
 fn prepare(image: &mut Image) -> Result<(), &'static str> {
     // SAFETY: plain system calls on values prepared before the fork.
     unsafe {
+        if let Some(unneeded) = image.unneeded {
+            own_descriptors(unneeded)?;
+        }
         check(libc::setsid(), "setsid")?;
         if let Some(netns) = image.netns {
             check(libc::setns(netns, libc::CLONE_NEWNET), "entering the network namespace")?;
@@ -205,11 +218,24 @@ fn check(result: libc::c_int, step: &'static str) -> Result<(), &'static str> {
     if result < 0 { Err(step) } else { Ok(()) }
 }
 
+/// Gives the child descriptors of its own: those below `unneeded`. Kernels before 5.9 copy all.
+unsafe fn own_descriptors(unneeded: RawFd) -> Result<(), &'static str> {
+    // SAFETY: plain system calls.
+    unsafe {
+        let flags = libc::CLOSE_RANGE_UNSHARE;
+        if libc::syscall(libc::SYS_close_range, unneeded, libc::c_uint::MAX, flags) == 0 {
+            return Ok(());
+        }
+        check(libc::unshare(libc::CLONE_FILES), "descriptors of its own")
+    }
+}
+
 /// First copies every source above all targets, so that no target overwrites a source still needed.
 unsafe fn place_descriptors(moves: &mut [(RawFd, RawFd)]) -> Result<(), &'static str> {
+    let above = moves.iter().map(|(_, target)| target + 1).max().unwrap_or(0);
     for (source, _) in moves.iter_mut() {
         // SAFETY: plain system call.
-        *source = unsafe { libc::fcntl(*source, libc::F_DUPFD_CLOEXEC, MAX_TARGET + 1) };
+        *source = unsafe { libc::fcntl(*source, libc::F_DUPFD_CLOEXEC, above) };
         check(*source, "copying a descriptor")?;
     }
     for (source, target) in moves.iter() {
