@@ -293,25 +293,26 @@ class Kernel:
             batches[end.namespace].append(m.set_alias(self.index(end.namespace, end.interface), alias, what))
 
     def _tap_messages(self, taps: Iterable[Tap]) -> list[Message]:
-        messages = []
+        """Give what brings taps up, then what leads to their guests: with each interface that comes up, the kernel
+        walks over all IPv6 routes that there are.
+        """
+        up, beyond = [], []
         for tap in taps:
             what = f"setting up the tap of {tap.name} in {tap.namespace}"
             index = self.index(tap.namespace, tap.interface)
             gateway = tap.gateway.partition("/")[0]
             route = m.KernelRoute(f"{tap.address}/32", index, None, gateway, m.ROUTE_TO_GUEST)
             alias = tap_alias(tap.name, tap.mac, tap.gateway if tap.mac else None)
-            messages.append(
-                m.set_up(index, alias, what, to_guest_from=mac_of(gateway), without_addresses=bool(tap.mac))
-            )
-            messages += self._add_route(route, what)
+            up.append(m.set_up(index, alias, what, to_guest_from=mac_of(gateway), without_addresses=bool(tap.mac)))
+            beyond += self._add_route(route, what)
             if tap.mac:
                 # Who is known need not be asked. An address on each of thousands of taps takes the kernel minutes.
-                messages.append(m.ask_often(m.IPV4, index, what))
-                messages += [m.add_neighbour(family, index, tap.address, tap.mac, what) for family in self._families]
+                beyond.append(m.ask_often(m.IPV4, index, what))
+                beyond += [m.add_neighbour(family, index, tap.address, tap.mac, what) for family in self._families]
             else:
-                messages += [m.ask_often(family, index, what) for family in self._families]
-                messages += self._add_address(index, tap.gateway, what)
-        return messages
+                beyond += [m.ask_often(family, index, what) for family in self._families]
+                beyond += self._add_address(index, tap.gateway, what)
+        return [*up, *beyond]
 
     def _add_address(self, index: int, address: str, what: str) -> list[Message]:
         return [m.add_address(family, index, address, what) for family in self._families]
