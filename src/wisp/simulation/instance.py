@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from wisp.model.description import Kind
 from wisp.model.instance import Handle, InstanceSpec, WarmPool
 from wisp.model.zone import Zone
-from wisp.ports.instance import Capabilities, Exit, Fingerprint, Life, Sign
+from wisp.ports.instance import POOL_PREFIX, Capabilities, Exit, Fingerprint, Life, Sign
 from wisp.primitives.errors import TransientDriverError, UnknownInstance
 from wisp.primitives.time import Clock, Duration, Instant
 
@@ -116,6 +116,11 @@ class SimulatedInstances:
         child = self._names[instance]
         self._records[child].exit = Exit(code=None, signal=9, reason=reason)
         self._tell(child, Life.EXITED, reason)
+
+    def crash_ahead(self, pool: str) -> None:
+        """Have a guest end that boots ahead for a pool."""
+        child = f"{POOL_PREFIX}{pool}#0"
+        self._signs.put_nowait(Sign(child=child, life=Life.EXITED, pid=0, since=self._clock.now()))
 
     def wake(self, instance: str) -> None:
         """Have a summoned instance be wanted."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from wisp.agent.local import LocalAgent, found_unstarted
 from wisp.drivers.clock.system import SystemClock
 from wisp.model.action import StartInstance, StopInstance
 from wisp.model.description import HealthCheck, Kind
-from wisp.model.instance import InstanceSpec
+from wisp.model.instance import ImageRef, InstanceSpec, WarmPool
 from wisp.model.plan import Plan
 from wisp.model.report import (
     HealthReported,
@@ -24,6 +25,8 @@ from wisp.model.report import (
     InstanceWoken,
     NetworkObserved,
 )
+from wisp.model.zone import Zone
+from wisp.primitives.errors import TransientDriverError
 from wisp.primitives.time import Duration
 from wisp.simulation.instance import SimulatedInstances
 from wisp.simulation.network import SimulatedNetwork
@@ -171,3 +174,43 @@ async def test_a_summoned_instance_is_asked_only_while_it_is_awake():
     assert (await machine.reported(InstanceExited)).reason == "killed by SIGKILL"
     watching.cancel()
     await machine.agent.close()
+
+
+async def test_guests_that_die_while_they_boot_ahead_are_booted_ever_more_rarely(machine, monkeypatch):
+    filled: list[float] = []
+
+    async def fill_with_what_dies(pools):
+        filled.append(asyncio.get_running_loop().time())
+        machine.instances.crash_ahead("edge-page")
+        return 1
+
+    monkeypatch.setattr(machine.instances, "keep_warm", fill_with_what_dies)
+    warming = asyncio.create_task(machine.agent.keep_warm())
+    image = ImageRef(name="page", role="web")
+    machine.agent.follow(Plan(pools=(WarmPool(name="edge-page", host="h", image=image, memory_bytes=1 << 24, size=1),)))
+    async with asyncio.timeout(10):
+        while len(filled) < 6:  # noqa: ASYNC110 - a list cannot call us
+            await asyncio.sleep(0.01)
+    warming.cancel()
+    waits = [later - earlier for earlier, later in pairwise(filled)]
+    assert waits[0] < 0.4
+    assert waits[-1] > 0.7
+
+
+async def test_names_that_cannot_be_served_now_are_served_later(machine, monkeypatch):
+    served: list[str] = []
+
+    async def serve(zone, _specs):
+        served.append(zone.name)
+        if len(served) < 3:
+            raise TransientDriverError("no room", driver="names", operation="serve")
+
+    monkeypatch.setattr(machine.instances, "serve", serve)
+    serving = asyncio.create_task(machine.agent.serve_names())
+    machine.agent.follow(Plan(zone=Zone(name="t.internal", ttl_s=5)))
+    async with asyncio.timeout(5):
+        while len(served) < 3:  # noqa: ASYNC110 - a list cannot call us
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.5)
+    serving.cancel()
+    assert served == ["t.internal"] * 3
