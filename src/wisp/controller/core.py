@@ -5,10 +5,10 @@ The same core runs under asyncio (``runner``) and under a simulator's heap. An o
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import assert_never
 
 from wisp.controller.operations import Operations, kind_of
+from wisp.controller.records import Records
 from wisp.model.action import (
     Action,
     CreateTap,
@@ -99,8 +99,6 @@ class _Notes:
     """What one call of :meth:`ControllerCore.handle` gathers for its step."""
 
     planned: tuple[int, Plan] | None = None
-    seen: dict[str, ObservedInstance] = field(default_factory=dict)
-    gone: list[str] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
 
 
@@ -125,9 +123,8 @@ class ControllerCore:
         self.plan: Plan | None = None
         self.revision = 0
         self._rng = rng
-        self._instances = dict(observed.instances)
-        self.observed = replace(observed, instances=MappingProxyType(self._instances))
-        self._children = {seen.handle.child: seen.name for seen in self._instances.values() if seen.handle}
+        self._records = Records(observed.instances)
+        self.observed = replace(observed, instances=self._records.by_name)
         self._busy: dict[str, str] = {}
         self._network_retry_at = Instant(0)
         self._settled = False
@@ -155,7 +152,7 @@ class ControllerCore:
         """Whether an event says that all is still well with an instance; most do, and nothing follows."""
         if not isinstance(event, HealthReported) or event.problem is not None:
             return False
-        seen = self._by_child(event.child)
+        seen = self._records.by_child(event.child)
         return seen is not None and seen.state is InstanceState.READY and not seen.failures
 
     @property
@@ -165,7 +162,7 @@ class ControllerCore:
 
     def check_state(self) -> None:
         """Assert what must hold between events; tests call it after every event."""
-        for name, seen in self._instances.items():
+        for name, seen in self.instances.items():
             assert seen.name == name, f"{name} is filed under another name"  # noqa: S101
             running = seen.state in (InstanceState.STARTING, InstanceState.READY, InstanceState.UNHEALTHY)
             assert not running or seen.handle, f"{name} is {seen.state} without a handle"  # noqa: S101
@@ -177,7 +174,7 @@ class ControllerCore:
             case NetworkObserved(network=network):
                 self._saw_network(network)
             case InstanceFound(seen=seen):
-                self._record(seen)
+                self._records.put(seen)
             case NetworkChanged():
                 self._network_changed(event, now)
             case InstanceStarted():
@@ -219,10 +216,10 @@ class ControllerCore:
         """Open the operation that the new plan is."""
         if event.cause is Cause.RETRY:
             self._operations.retry(event.revision)
-            for seen in tuple(self._instances.values()):
+            for seen in tuple(self.instances.values()):
                 if not seen.state.is_well:
-                    self._record(replace(seen, failures=0))
-        elif kind := kind_of(self.plan or (self._before if self._instances else None), decided):
+                    self._records.put(replace(seen, failures=0))
+        elif kind := kind_of(self.plan or (self._before if self.instances else None), decided):
             kind = OperationKind.ROLLBACK if event.cause is Cause.ROLLBACK else kind
             self._operations.wish(kind, event.revision, now)
 
@@ -236,8 +233,8 @@ class ControllerCore:
     def _started(self, event: InstanceStarted, now: Instant) -> None:
         handle = event.handle
         self._busy.pop(handle.instance, None)
-        failures = self._failures(handle.instance, handle.spec_digest)
-        self._record(
+        failures = self._records.failures(handle.instance, handle.spec_digest)
+        self._records.put(
             ObservedInstance(
                 name=handle.instance,
                 spec_digest=handle.spec_digest,
@@ -255,10 +252,10 @@ class ControllerCore:
             self._tell(now, "instance-started", handle.instance, f"process {handle.pid}")
 
     def _woken(self, event: InstanceWoken, now: Instant) -> None:
-        seen = self._by_child(event.child)
+        seen = self._records.by_child(event.child)
         if seen is None or (seen.started_at == event.started_at and seen.state is not InstanceState.ASLEEP):
             return
-        self._record(
+        self._records.put(
             replace(
                 seen,
                 state=InstanceState.STARTING,
@@ -271,18 +268,20 @@ class ControllerCore:
         self._tell(now, "instance-woken", seen.name, f"it is wanted; process {event.pid}")
 
     def _slept(self, event: InstanceSlept, now: Instant) -> None:
-        seen = self._by_child(event.child)
+        seen = self._records.by_child(event.child)
         if seen is None or seen.state is InstanceState.ASLEEP:
             return
         failures = seen.failures if seen.state is InstanceState.EXITED else 0
         self._operations.healed(seen.name, now)
-        self._record(replace(seen, state=InstanceState.ASLEEP, changed_at=now, failures=failures, reason="", pid=0))
+        self._records.put(
+            replace(seen, state=InstanceState.ASLEEP, changed_at=now, failures=failures, reason="", pid=0)
+        )
         self._tell(now, "instance-asleep", seen.name, "nobody wants it now")
 
     def _not_started(self, event: InstanceNotStarted, now: Instant) -> None:
         self._busy.pop(event.name, None)
-        failures = self._failures(event.name, event.spec_digest) + 1
-        self._record(
+        failures = self._records.failures(event.name, event.spec_digest) + 1
+        self._records.put(
             ObservedInstance(
                 name=event.name,
                 spec_digest=event.spec_digest,
@@ -302,17 +301,17 @@ class ControllerCore:
         if event.error:
             self._tell(now, "instance-not-stopped", event.name, event.error, Severity.ERROR)
             return
-        seen = self._instances.get(event.name)
+        seen = self.instances.get(event.name)
         if seen is None:
             return
         self._tell(now, "instance-stopped", event.name, reason)
         if seen.state is InstanceState.READY or not self._is_planned(seen):
-            self._forget(seen)
+            self._records.forget(seen)
             if not self._is_planned(seen):
                 self._operations.gone(seen.name, now)
             return
         failures = seen.failures + (seen.state is InstanceState.STARTING)
-        self._record(
+        self._records.put(
             replace(
                 seen,
                 state=InstanceState.EXITED,
@@ -325,11 +324,11 @@ class ControllerCore:
         )
 
     def _exited(self, event: InstanceExited, now: Instant) -> None:
-        seen = self._by_child(event.child)
+        seen = self._records.by_child(event.child)
         if seen is None or seen.name in self._busy:
             return
         failures = seen.failures + 1
-        self._record(
+        self._records.put(
             replace(
                 seen,
                 state=InstanceState.EXITED,
@@ -344,7 +343,7 @@ class ControllerCore:
         self._tell(now, "instance-exited", seen.name, event.reason, Severity.WARNING)
 
     def _health(self, event: HealthReported, now: Instant) -> None:
-        seen = self._by_child(event.child)
+        seen = self._records.by_child(event.child)
         if seen is None or seen.state is InstanceState.EXITED:
             return
         if event.problem is not None:
@@ -352,13 +351,13 @@ class ControllerCore:
         elif seen.state is not InstanceState.READY:
             self._ready(seen, event.at, now)
         elif seen.failures and (now - seen.changed_at) > WELL_AFTER:
-            self._record(replace(seen, failures=0))
+            self._records.put(replace(seen, failures=0))
 
     def _unhealthy(self, seen: ObservedInstance, problem: str, now: Instant) -> None:
         failed = replace(
             seen, state=InstanceState.UNHEALTHY, changed_at=now, failures=seen.failures + 1, reason=problem
         )
-        self._record(failed)
+        self._records.put(failed)
         self._operations.heal(seen.name, problem, now)
         self._tell(now, "instance-unhealthy", seen.name, problem, Severity.WARNING)
 
@@ -367,11 +366,11 @@ class ControllerCore:
         self._operations.healed(seen.name, now)
         if seen.handle and seen.handle.is_summoned:
             # It answers whoever wanted it long before we ask.
-            self._record(ready)
+            self._records.put(ready)
             self._tell(now, "instance-ready", seen.name, "answers")
             return
         start_ms = seen.start_ms if seen.start_ms is not None else (at - seen.started_at).ms
-        self._record(replace(ready, start_ms=start_ms))
+        self._records.put(replace(ready, start_ms=start_ms))
         self._tell(now, "instance-ready", seen.name, f"answers after {start_ms:.1f} ms")
 
     def _next_step(self, now: Instant) -> Step:
@@ -386,14 +385,15 @@ class ControllerCore:
             self._tell(now, "network-changing", NETWORK, f"{len(network)} steps to what is planned")
         self._busy |= {start.spec.name: "starting" for start in starts}
         self._follow_operation(actions, now)
+        seen, gone = self._records.take_changed()
         return Step(
             network=network,
             starts=starts,
             stops=stops,
             wake_at=self._wake_at(now),
             planned=self._notes.planned,
-            seen=tuple(self._notes.seen.values()),
-            gone=tuple(self._notes.gone),
+            seen=seen,
+            gone=gone,
             operations=self._operations.take_changed(),
             events=tuple(self._notes.events),
         )
@@ -405,11 +405,11 @@ class ControllerCore:
 
     def _stuck(self) -> str:
         """Say what fails again and again; empty for nothing."""
-        stuck = (seen for seen in self._instances.values() if seen.failures >= STUCK_AFTER and not seen.state.is_well)
+        stuck = (seen for seen in self.instances.values() if seen.failures >= STUCK_AFTER and not seen.state.is_well)
         return next((f"{seen.name}: {seen.reason}" for seen in stuck), "")
 
     def _is_settled(self, actions: Sequence[Action]) -> bool:
-        ready = all(seen.state.is_well for seen in self._instances.values())
+        ready = all(seen.state.is_well for seen in self.instances.values())
         return self.plan is not None and not actions and not self._busy and ready
 
     def _saw_network(self, network: Network) -> None:
@@ -453,34 +453,9 @@ class ControllerCore:
             return min(wake or self._network_retry_at, self._network_retry_at)
         return wake
 
-    def _failures(self, name: str, spec_digest: str) -> int:
-        """Give how often in a row an instance has failed as it is described now."""
-        seen = self._instances.get(name)
-        return 0 if seen is None or seen.spec_digest != spec_digest else seen.failures
-
     def _is_planned(self, seen: ObservedInstance) -> bool:
         specs = () if self.plan is None else self.plan.instances
         return any(spec.name == seen.name and spec.digest == seen.spec_digest for spec in specs)
-
-    def _by_child(self, child: str) -> ObservedInstance | None:
-        name = self._children.get(child)
-        return None if name is None else self._instances.get(name)
-
-    def _record(self, seen: ObservedInstance) -> None:
-        before = self._instances.get(seen.name)
-        if before and before.handle and before.handle != seen.handle:
-            self._children.pop(before.handle.child, None)
-        if seen.handle:
-            self._children[seen.handle.child] = seen.name
-        self._instances[seen.name] = seen
-        self._notes.seen[seen.name] = seen
-
-    def _forget(self, seen: ObservedInstance) -> None:
-        del self._instances[seen.name]
-        if seen.handle:
-            self._children.pop(seen.handle.child, None)
-        self._notes.seen.pop(seen.name, None)
-        self._notes.gone.append(seen.name)
 
     def _tell(self, now: Instant, what: str, subject: str, message: str, severity: Severity = Severity.INFO) -> None:
         self._notes.events.append(Event(at=now, severity=severity, what=what, subject=subject, message=message))
