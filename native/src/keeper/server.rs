@@ -95,11 +95,13 @@ impl Server {
         }
         loop {
             match self.cloud.children.reap() {
-                Reaped::Nothing => return,
+                Reaped::Nothing => break,
                 Reaped::Stranger => {}
                 Reaped::Child(id) => self.on_exit(&id),
             }
         }
+        // Who ended as nobody wanted it sleeps before the next request is heard, which may be to wake it.
+        self.cloud.start_again(monotonic_ns());
     }
 
     fn on_exit(&mut self, id: &str) {

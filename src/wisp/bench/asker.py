@@ -1,7 +1,7 @@
 """Asks sleeping instances as a device would; run inside a cloud: ``python -m wisp.bench.asker FILE``.
 
-FILE is a JSON :class:`Task`; the answer is a JSON list of :class:`Took`, one for each request. Imports nothing that
-takes long, so that many can be started.
+FILE says what in JSON (see :func:`main`); the answer is a JSON list with an :data:`Outcome` for each request. Imports
+nothing that takes long, so that many can be started.
 """
 
 import json
@@ -19,6 +19,8 @@ PATIENCE_S = 20.0
 REQUEST = b"GET / HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n"
 ANSWER = b"HTTP/1.1 200"
 DNS_HEADER = struct.Struct(">6H")
+# What came of a request: its time [ms], or why it was lost.
+Outcome = float | str
 
 
 def query(name: str, number: int) -> bytes:
@@ -58,17 +60,17 @@ def asked(address: str) -> tuple[float, bool]:
     return at, first.startswith(ANSWER)
 
 
-def one(target: str, *, by_name: bool) -> float | None:
-    """Give the time from the query, or from the first packet, to the first byte [ms]; ``None`` for a lost request."""
+def one(target: str, *, by_name: bool) -> Outcome:
+    """Give the time from the query, or from the first packet, to the first byte."""
     begin = time.perf_counter()
     try:
         at, is_good = asked(resolved(target) if by_name else target)
-    except OSError:
-        return None
-    return (at - begin) * 1000 if is_good else None
+    except OSError as error:
+        return f"{target}: {type(error).__name__}: {error}, after {(time.perf_counter() - begin) * 1000:.1f} ms"
+    return (at - begin) * 1000 if is_good else f"{target}: its answer was no good page"
 
 
-def in_turn(targets: list[str], rounds: int, gap_s: float, *, by_name: bool) -> list[float | None]:
+def in_turn(targets: list[str], rounds: int, gap_s: float, *, by_name: bool) -> list[Outcome]:
     """Ask one after the other, with a pause after each."""
     times = []
     for number in range(rounds):
@@ -77,7 +79,7 @@ def in_turn(targets: list[str], rounds: int, gap_s: float, *, by_name: bool) -> 
     return times
 
 
-def at_random(targets: list[str], rounds: int, gap_s: float, *, by_name: bool) -> list[float | None]:
+def at_random(targets: list[str], rounds: int, gap_s: float, *, by_name: bool) -> list[Outcome]:
     """Ask whomever whenever: often just when an instance is about to fall asleep."""
     chance = random.Random(7)  # noqa: S311 - not for secrets
     times = []
@@ -91,7 +93,7 @@ class Burst:
     """Asks for all names at once, and every address for its page as soon as it is known."""
 
     def __init__(self, targets: list[str]) -> None:
-        self.times: list[float | None] = [None] * len(targets)
+        self.times: list[Outcome] = [f"{target}: no good answer" for target in targets]
         self._left, self._begin = len(targets), time.perf_counter()
         self._clients: dict[int, tuple[socket.socket, int]] = {}
         self._asked: set[int] = set()
@@ -103,8 +105,8 @@ class Burst:
         for number, target in enumerate(targets):
             self._names.sendto(query(target, number), SERVER)
 
-    def run(self) -> list[float | None]:
-        """Give the time of each [ms]; ``None`` for those that were not answered well."""
+    def run(self) -> list[Outcome]:
+        """Give what came of each."""
         while self._left and time.perf_counter() < self._begin + PATIENCE_S:
             for descriptor, _ in self._poller.poll(1.0):
                 if descriptor == self._names.fileno():

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from wisp.bench import asker, boot_plan
+from wisp.bench.asker import Outcome
 from wisp.bench.boot import BootSetup, run_cases
 from wisp.bench.cloud import BenchCloud, CloudFactory, tree_cpu_seconds
 from wisp.bench.figures import Figure, Report, percentile
@@ -76,9 +77,9 @@ QUICK = Amount(spt=40, pool=8, cold=4, random=100, bursts=1, peers=2, rest_s=QUI
 
 @dataclass
 class Found:
-    """Times of all requests by case [ms], ``None`` for those that were lost, and what else was found."""
+    """What came of all requests by case, and what else was found."""
 
-    times: dict[str, list[float | None]] = field(default_factory=dict)
+    times: dict[str, list[Outcome]] = field(default_factory=dict)
     bursts_s: dict[str, list[float]] = field(default_factory=dict)
     idle_percent: list[float] = field(default_factory=list)
     peers: dict[str, list[float]] = field(default_factory=dict)
@@ -170,21 +171,21 @@ async def _ask_all(
             await asyncio.sleep(SETTLE_S)
             times = await _ask(cloud, "burst", [f"{kind}{number}.{ZONE}" for number in range(BURST)])
             found.times.setdefault(f"burst {kind}", []).extend(times)
-            answered = [each for each in times if each is not None]
+            answered = _times(times)
             found.bursts_s.setdefault(kind, []).append(max(answered, default=0) / 1000)
 
 
 async def _ask(
     cloud: BenchCloud, how: str, targets: Sequence[str], *, rounds: int = 0, gap_s: float = 0, by_name: bool = True
-) -> list[float | None]:
-    """Have the device ask; give the times [ms]."""
+) -> list[Outcome]:
+    """Have the device ask; give what came of each request."""
     with tempfile.NamedTemporaryFile("w", prefix="wisp-ask-", suffix=".json") as task:
         json.dump({"how": how, "targets": list(targets), "rounds": rounds, "gap_s": gap_s, "by_name": by_name}, task)
         task.flush()
         status, output = await cloud.run("client", [sys.executable, "-I", str(asker.__file__), task.name])
     if status:
         raise TransientDriverError(f"the asking program failed: {output[-400:]}")
-    times: list[float | None] = json.loads(output)
+    times: list[Outcome] = json.loads(output)
     return times
 
 
@@ -229,12 +230,22 @@ def report(found: Found) -> Report:
             ),
             _peers(found),
         ),
-        raw={"cases": _cases(found), "lost": {case: times.count(None) for case, times in found.times.items()}},
+        raw={"cases": _cases(found), "lost": {case: _lost(times) for case, times in found.times.items()}},
     )
 
 
-def _percentiles(name: str, times: Sequence[float | None], note: str) -> Figure:
-    answered = [each for each in times if each is not None]
+def _times(outcomes: Sequence[Outcome]) -> list[float]:
+    """Give the times of the requests that were answered [ms]."""
+    return [each for each in outcomes if not isinstance(each, str)]
+
+
+def _lost(outcomes: Sequence[Outcome]) -> list[str]:
+    """Say why the others were lost."""
+    return [each for each in outcomes if isinstance(each, str)]
+
+
+def _percentiles(name: str, times: Sequence[Outcome], note: str) -> Figure:
+    answered = _times(times)
     if not answered:
         return Figure.missing(name, "no request was answered", unit="ms", bar=BARS[name])
     return Figure(
@@ -248,8 +259,8 @@ def _percentiles(name: str, times: Sequence[float | None], note: str) -> Figure:
     )
 
 
-def _over_boot(times: Sequence[float | None], boot: Sequence[float]) -> Figure:
-    name, answered = "dns_to_byte_cold_over_boot", [each for each in times if each is not None]
+def _over_boot(times: Sequence[Outcome], boot: Sequence[float]) -> Figure:
+    name, answered = "dns_to_byte_cold_over_boot", _times(times)
     if not answered or not boot:
         return Figure.missing(name, "nothing to compare", bar=BARS[name])
     boot_ms = percentile(boot, 50)
@@ -258,15 +269,13 @@ def _over_boot(times: Sequence[float | None], boot: Sequence[float]) -> Figure:
     return Figure.of_samples(name, ratios, bar=BARS[name], note=note)
 
 
-def _worst(times: Mapping[str, Sequence[float | None]]) -> Figure:
+def _worst(times: Mapping[str, Sequence[Outcome]]) -> Figure:
     """Give the longest of all requests but cold starts and bursts; one that was lost took for ever."""
     of = [each for case in ("random", "dns spt", "packet spt", "dns pool", "packet pool") for each in times[case]]
-    lost = of.count(None)
-    if lost:
-        return Figure.missing(
-            "worst_of_1000_ms", f"{lost} of {len(of)} requests were lost", bar=BARS["worst_of_1000_ms"]
-        )
-    answered = [each for each in of if each is not None]
+    if lost := _lost(of):
+        why = f"{len(lost)} of {len(of)} requests were lost, one of them to {lost[0]}"
+        return Figure.missing("worst_of_1000_ms", why, bar=BARS["worst_of_1000_ms"])
+    answered = _times(of)
     return Figure(
         name="worst_of_1000_ms",
         value=max(answered),
@@ -279,9 +288,9 @@ def _worst(times: Mapping[str, Sequence[float | None]]) -> Figure:
 
 
 def _burst(found: Found) -> Figure:
-    lost = sum(found.times[f"burst {kind}"].count(None) for kind in found.bursts_s)
-    if lost:
-        return Figure.missing("burst_200_s", f"{lost} requests were lost", unit="s", bar=BARS["burst_200_s"])
+    if lost := [each for kind in found.bursts_s for each in _lost(found.times[f"burst {kind}"])]:
+        why = f"{len(lost)} requests were lost, one of them to {lost[0]}"
+        return Figure.missing("burst_200_s", why, unit="s", bar=BARS["burst_200_s"])
     spt, cold = found.bursts_s["spt"], found.bursts_s["cold"]
     return Figure(
         name="burst_200_s",
@@ -303,7 +312,7 @@ def _peers(found: Found) -> Figure:
 
 
 def _cases(found: Found) -> dict[str, Any]:
-    measured = {case: [each for each in times if each is not None] for case, times in found.times.items()}
+    measured = {case: _times(times) for case, times in found.times.items()}
     measured |= {f"{name}, from zero": times for name, times in found.peers.items()}
     return {
         name: {

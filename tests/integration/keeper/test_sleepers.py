@@ -68,6 +68,12 @@ async def test_wake_starts_it_once_however_often_it_is_asked(keeper, pipe):
     assert keeper.output("sleeper") == "woken\n"
 
 
+async def test_it_can_be_woken_at_any_moment_also_while_it_falls_asleep(keeper, pipe):
+    await keeper.client.spawn(sleeper(keeper, f"exit {IDLE}"))
+    for _ in range(2000):
+        await keeper.client.wake("sleeper")
+
+
 async def test_watchers_hear_of_every_change(keeper, pipe):
     watch = keeper.client.watch()
     await keeper.client.spawn(sleeper(keeper, f"read word <&3; sleep 0.1; exit {IDLE}"))
