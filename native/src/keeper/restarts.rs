@@ -1,7 +1,7 @@
 //! Children that are started again when they end (or put to sleep again), and when.
 
 use super::protocol::SpawnOrder;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 const MS: u64 = 1_000_000;
@@ -16,55 +16,75 @@ struct Restart {
     due_ns: Option<u64>,
 }
 
-/// Orders of the children that are to live on, by id.
+/// Orders of the children that are to live on.
 #[derive(Default)]
-pub struct Restarts(BTreeMap<String, Restart>);
+pub struct Restarts {
+    by_id: BTreeMap<String, Restart>,
+    /// Who is due, soonest first: there may be thousands, of which few are.
+    due: BTreeSet<(u64, String)>,
+}
 
 impl Restarts {
     pub fn insert(&mut self, order: Rc<SpawnOrder>) {
+        self.set_due(&order.id, None);
         let restart = Restart { wait_ns: FIRST_WAIT_NS, due_ns: None, order };
-        self.0.insert(restart.order.id.clone(), restart);
+        self.by_id.insert(restart.order.id.clone(), restart);
     }
 
     /// From now on this child ends for good; whether it would have been started again.
     pub fn remove(&mut self, id: &str) -> bool {
-        self.0.remove(id).is_some()
+        self.set_due(id, None);
+        self.by_id.remove(id).is_some()
     }
 
     /// Notes that a child ended (or could not be started) after it lived for `lived_ns`.
     pub fn ended(&mut self, id: &str, lived_ns: u64, now_ns: u64) {
-        let Some(restart) = self.0.get_mut(id) else { return };
+        let Some(restart) = self.by_id.get_mut(id) else { return };
         if lived_ns >= WELL_AFTER_NS {
             restart.wait_ns = FIRST_WAIT_NS;
         }
-        restart.due_ns = Some(now_ns + restart.wait_ns);
+        let due_ns = now_ns + restart.wait_ns;
         restart.wait_ns = (restart.wait_ns * 2).min(LONGEST_WAIT_NS);
+        self.set_due(id, Some(due_ns));
     }
 
     /// Notes that a child ended because nobody wants it: it may sleep at once.
     pub fn rests(&mut self, id: &str, now_ns: u64) {
-        let Some(restart) = self.0.get_mut(id) else { return };
-        (restart.wait_ns, restart.due_ns) = (FIRST_WAIT_NS, Some(now_ns));
+        let Some(restart) = self.by_id.get_mut(id) else { return };
+        restart.wait_ns = FIRST_WAIT_NS;
+        self.set_due(id, Some(now_ns));
     }
 
     /// The order of a child that is to live on.
     pub fn order(&self, id: &str) -> Option<&Rc<SpawnOrder>> {
-        self.0.get(id).map(|restart| &restart.order)
+        self.by_id.get(id).map(|restart| &restart.order)
     }
 
     /// When the next one is due [ns].
     pub fn next_ns(&self) -> Option<u64> {
-        self.0.values().filter_map(|restart| restart.due_ns).min()
+        self.due.first().map(|(due_ns, _)| *due_ns)
     }
 
     /// Takes the orders that are due; each counts as running until `ended` says otherwise.
     pub fn take_due(&mut self, now_ns: u64) -> Vec<Rc<SpawnOrder>> {
-        let due = self.0.values_mut().filter(|restart| restart.due_ns.is_some_and(|due| due <= now_ns));
-        due.map(|restart| {
-            restart.due_ns = None;
-            Rc::clone(&restart.order)
-        })
-        .collect()
+        let mut orders = vec![];
+        while self.next_ns().is_some_and(|due_ns| due_ns <= now_ns) {
+            let restart = self.due.pop_first().and_then(|(_, id)| self.by_id.get_mut(&id));
+            orders.extend(restart.map(|restart| {
+                restart.due_ns = None;
+                Rc::clone(&restart.order)
+            }));
+        }
+        orders
+    }
+
+    fn set_due(&mut self, id: &str, due_ns: Option<u64>) {
+        let Some(restart) = self.by_id.get_mut(id) else { return };
+        if let Some(before_ns) = restart.due_ns {
+            self.due.remove(&(before_ns, id.to_owned()));
+        }
+        restart.due_ns = due_ns;
+        self.due.extend(due_ns.map(|due_ns| (due_ns, id.to_owned())));
     }
 }
 
@@ -100,6 +120,14 @@ mod tests {
     #[test]
     fn a_long_life_shortens_the_wait() {
         assert_eq!(waits(&[0, 0, 10, 0]), [100, 200, 100, 200]);
+    }
+
+    #[test]
+    fn a_new_order_of_the_same_id_is_not_due() {
+        let mut restarts = one();
+        restarts.ended("x", 0, 0);
+        restarts.insert(Rc::clone(restarts.order("x").unwrap()));
+        assert_eq!(restarts.next_ns(), None);
     }
 
     #[test]
