@@ -80,7 +80,7 @@ impl Server {
         while self.connections.iter().filter(|one| one.lingers_since.is_some()).count() > self.connections.len() / 4 {
             changed |= self.end_longest_lingering(sockets);
         }
-        self.put_listeners_last(sockets);
+        self.put_in_order(sockets);
         changed
     }
 
@@ -90,18 +90,24 @@ impl Server {
         oldest.listen(sockets.get_mut(oldest.handle), self.port)
     }
 
-    /// Has every socket that listens stand behind all that do not.
+    /// Has the sockets in use stand first, then those that listen, then those that only linger.
     ///
     /// A packet goes to the first socket that takes it, and one that listens takes every SYN: also the repeated one of
-    /// a connection that another socket has begun. Then two would answer the client, and it would be reset.
-    fn put_listeners_last(&mut self, sockets: &mut SocketSet<'static>) {
+    /// a connection that another socket has begun. Then two would answer the client, and it would be reset. But who
+    /// begins anew from a port whose last connection lingers shall find a listener, not be refused for that.
+    fn put_in_order(&mut self, sockets: &mut SocketSet<'static>) {
+        self.put_last(sockets, |socket| socket.is_listening() || socket.state() == tcp::State::TimeWait);
+        self.put_last(sockets, |socket| socket.state() == tcp::State::TimeWait);
+    }
+
+    fn put_last(&mut self, sockets: &mut SocketSet<'static>, is_last: fn(&tcp::Socket<'_>) -> bool) {
         let (mut front, mut back) = (0, self.connections.len());
         loop {
-            let listens = |place: usize| sockets.get::<tcp::Socket>(self.connections[place].handle).is_listening();
-            while front < back && !listens(front) {
+            let is_last = |place: usize| is_last(sockets.get(self.connections[place].handle));
+            while front < back && !is_last(front) {
                 front += 1;
             }
-            while front < back && listens(back - 1) {
+            while front < back && is_last(back - 1) {
                 back -= 1;
             }
             if front >= back {
@@ -525,5 +531,22 @@ mod tests {
         lab.pass(Duration::from_secs(3));
         assert!(lab.client().may_send(), "the second client is served");
         assert_eq!(lab.device.resets_by_server, 0);
+    }
+
+    #[test]
+    fn who_begins_anew_from_the_port_of_a_lingering_connection_is_answered() {
+        let mut lab = Lab::with_places(8, 65_536);
+        for _ in 0..3 {
+            lab.connect(1000);
+            lab.pass(Duration::from_millis(100));
+            assert!(lab.client().may_send(), "a handshake is not kept waiting");
+            lab.client().send_slice(b"nonsense\r\n\r\n").unwrap();
+            lab.pass(Duration::from_millis(100));
+            // The server has closed first, and lingers.
+            lab.client().close();
+            lab.pass(Duration::from_millis(100));
+            assert_eq!(lab.client().state(), tcp::State::Closed);
+            assert!(lab.server.connections.iter().any(|one| one.lingers_since.is_some()));
+        }
     }
 }
