@@ -87,6 +87,7 @@ class Place:
         return subprocess.Popen(
             [*self.before, *WISP, *map(str, words)],
             env=self.environment, cwd=self.directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            preexec_fn=_hears_interrupts,
         )  # fmt: skip
 
     def folder(self, cloud: str) -> CloudFolder:
@@ -187,3 +188,8 @@ def wait_until(true: Callable[[], Any], *, within_s: float, what: str) -> Any:
             return found
         time.sleep(0.02)
     raise AssertionError(f"not within {within_s:g} s: {what}")
+
+
+def _hears_interrupts() -> None:
+    """Have the process end by Ctrl-C even where this one was started in the background, deaf to it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
