@@ -1,7 +1,7 @@
 """Orders and their outcomes. An order may be repeated; carrying it out twice changes nothing."""
 
 from wisp.model.instance import Handle, InstanceSpec
-from wisp.model.network import Namespace, Route, Tap, VirtualLink
+from wisp.model.network import Namespace, Route, Tap, VirtualAddress, VirtualLink
 from wisp.primitives.values import frozen
 
 
@@ -69,6 +69,20 @@ class RemoveRoute:
 
 
 @frozen
+class SetVirtualAddress:
+    """Lead new connections to an address to these members from now on; those that there are stay where they are."""
+
+    virtual_address: VirtualAddress
+
+
+@frozen
+class RemoveVirtualAddress:
+    """Lead connections to an address nowhere any more."""
+
+    virtual_address: VirtualAddress
+
+
+@frozen
 class StartInstance:
     """Start an instance. Undone by :class:`StopInstance`."""
 
@@ -98,5 +112,7 @@ NetworkAction = (
     | RemoveTap
     | AddRoute
     | RemoveRoute
+    | SetVirtualAddress
+    | RemoveVirtualAddress
 )
 Action = NetworkAction | StartInstance | StopInstance

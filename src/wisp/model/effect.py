@@ -13,9 +13,11 @@ from wisp.model.action import (
     RemoveNamespace,
     RemoveRoute,
     RemoveTap,
+    RemoveVirtualAddress,
+    SetVirtualAddress,
     ShapeLink,
 )
-from wisp.model.network import LinkEnd, Namespace, Network, Route, Tap, VirtualLink
+from wisp.model.network import LinkEnd, Namespace, Network, Route, Tap, VirtualAddress, VirtualLink
 from wisp.primitives.errors import PermanentDriverError
 
 _Place = tuple[str, str]
@@ -33,6 +35,7 @@ class NetworkState:
         self.links = {each.name: each for each in network.links}
         self.taps = {each.name: each for each in network.taps}
         self.routes = {(each.namespace, each.destination): each for each in network.routes}
+        self.virtual_addresses = {(each.namespace, each.address): each for each in network.virtual_addresses}
         self._routes_over: defaultdict[_Place, set[_Place]] = defaultdict(set)
         self._used: defaultdict[str, dict[str, VirtualLink | Tap]] = defaultdict(dict)
         for link in network.links:
@@ -49,6 +52,7 @@ class NetworkState:
             links=frozenset(self.links.values()),
             taps=frozenset(self.taps.values()),
             routes=frozenset(self.routes.values()),
+            virtual_addresses=frozenset(self.virtual_addresses.values()),
         )
 
     def links_at(self, namespace: str) -> list[VirtualLink]:
@@ -84,6 +88,10 @@ class NetworkState:
                 return self._add_route(action.route)
             case RemoveRoute():
                 return self._remove_route(action.route)
+            case SetVirtualAddress():
+                return self._set_virtual_address(action.virtual_address)
+            case RemoveVirtualAddress():
+                return self._remove_virtual_address(action.virtual_address)
 
     def _create_namespace(self, namespace: Namespace) -> tuple[NetworkAction, ...]:
         there = self.namespaces.get(namespace.name)
@@ -105,6 +113,8 @@ class NetworkState:
             undo.extend(self._remove_tap(tap.name))
         for route in [route for route in self.routes.values() if route.namespace == name]:
             undo.extend(self._remove_route(route))
+        for each in [each for each in self.virtual_addresses.values() if each.namespace == name]:
+            undo.extend(self._remove_virtual_address(each))
         del self.namespaces[name]
         return (CreateNamespace(namespace=namespace), *undo)
 
@@ -175,6 +185,24 @@ class NetworkState:
             return ()
         self._routes_over[there.namespace, there.interface].discard((there.namespace, there.destination))
         return (AddRoute(route=there),)
+
+    def _set_virtual_address(self, wanted: VirtualAddress) -> tuple[NetworkAction, ...]:
+        if wanted.namespace not in self.namespaces:
+            what = f"virtual address {wanted.address}"
+            raise _refused(what, f"namespace {wanted.namespace} does not exist; create it first")
+        there = self.virtual_addresses.get((wanted.namespace, wanted.address))
+        if there == wanted:
+            return ()
+        self.virtual_addresses[wanted.namespace, wanted.address] = wanted
+        return (SetVirtualAddress(virtual_address=there) if there else RemoveVirtualAddress(virtual_address=wanted),)
+
+    def _remove_virtual_address(self, doomed: VirtualAddress) -> tuple[NetworkAction, ...]:
+        there = self.virtual_addresses.pop((doomed.namespace, doomed.address), None)
+        return () if there is None else (SetVirtualAddress(virtual_address=there),)
+
+    def members_at(self, namespace: str) -> dict[str, tuple[str, ...]]:
+        """Give the members of each virtual address of ``namespace``."""
+        return {each.address: each.members for each in self.virtual_addresses.values() if each.namespace == namespace}
 
     def _put_route(self, route: Route) -> None:
         self._remove_route(route)

@@ -114,6 +114,23 @@ class Route:
 
 
 @frozen
+class VirtualAddress:
+    """An address that no instance has: each new connection to it is led to one of its members, in turn.
+
+    Every namespace leads those that come from its own devices and instances, so each may have other members.
+
+    Attributes:
+        namespace: Namespace of a host.
+        address: Without prefix.
+        members: Addresses of instances; at least one.
+    """
+
+    namespace: str
+    address: str
+    members: tuple[str, ...]
+
+
+@frozen
 class Network:
     """All of a cloud's network, planned or observed."""
 
@@ -121,3 +138,4 @@ class Network:
     links: frozenset[VirtualLink] = frozenset()
     taps: frozenset[Tap] = frozenset()
     routes: frozenset[Route] = frozenset()
+    virtual_addresses: frozenset[VirtualAddress] = frozenset()

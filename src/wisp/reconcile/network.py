@@ -13,9 +13,11 @@ from wisp.model.action import (
     RemoveNamespace,
     RemoveRoute,
     RemoveTap,
+    RemoveVirtualAddress,
+    SetVirtualAddress,
     ShapeLink,
 )
-from wisp.model.network import Namespace, Network, Route, Tap, VirtualLink
+from wisp.model.network import Namespace, Network, Route, Tap, VirtualAddress, VirtualLink
 from wisp.primitives.values import frozen
 
 Named = TypeVar("Named", Namespace, VirtualLink, Tap)
@@ -39,8 +41,10 @@ def difference(wanted: Network, seen: Network) -> NetworkChange:
     lost = _interfaces(unlinked, untapped)
     kept_routes = {route for route in seen.routes if _place(route) not in lost and route.namespace not in gone}
     kept_links = seen.links - unlinked
+    kept_addresses = {each for each in seen.virtual_addresses if each.namespace not in gone}
     return NetworkChange(
         removals=(
+            *(RemoveVirtualAddress(virtual_address=each) for each in _outdated_addresses(wanted, kept_addresses)),
             *(RemoveRoute(route=route) for route in _sorted(_outdated_routes(wanted, kept_routes))),
             *(RemoveTap(tap=tap) for tap in _by_name(untapped)),
             *(RemoveLink(link=link) for link in _by_name(unlinked)),
@@ -51,6 +55,7 @@ def difference(wanted: Network, seen: Network) -> NetworkChange:
             *(CreateTap(tap=tap) for tap in _by_name(wanted.taps - (seen.taps - untapped))),
             *_link_creations(wanted.links - kept_links, {link.name for link in kept_links}),
             *(AddRoute(route=route) for route in _sorted(wanted.routes - kept_routes)),
+            *_address_changes(wanted.virtual_addresses - kept_addresses),
         ),
     )
 
@@ -75,6 +80,18 @@ def _outdated_routes(wanted: Network, kept: set[Route]) -> set[Route]:
     """Give the routes to take away; one to the same destination replaces by itself."""
     wanted_keys = {(route.namespace, route.destination) for route in wanted.routes}
     return {route for route in kept if (route.namespace, route.destination) not in wanted_keys}
+
+
+def _outdated_addresses(wanted: Network, kept: set[VirtualAddress]) -> list[VirtualAddress]:
+    """Give the virtual addresses to take away; one that only leads elsewhere is changed."""
+    wanted_keys = {(each.namespace, each.address) for each in wanted.virtual_addresses}
+    outdated = (each for each in kept if (each.namespace, each.address) not in wanted_keys)
+    return sorted(outdated, key=lambda each: (each.namespace, each.address))
+
+
+def _address_changes(addresses: Iterable[VirtualAddress]) -> Iterable[NetworkAction]:
+    for each in sorted(addresses, key=lambda each: (each.namespace, each.address)):
+        yield SetVirtualAddress(virtual_address=each)
 
 
 def _link_creations(links: Iterable[VirtualLink], kept: set[str]) -> Iterable[NetworkAction]:

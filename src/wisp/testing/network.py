@@ -18,10 +18,12 @@ from wisp.model.action import (
     RemoveNamespace,
     RemoveRoute,
     RemoveTap,
+    RemoveVirtualAddress,
+    SetVirtualAddress,
     ShapeLink,
 )
 from wisp.model.description import LinkShape
-from wisp.model.network import LinkEnd, Namespace, Network, Route, Tap, VirtualLink
+from wisp.model.network import LinkEnd, Namespace, Network, Route, Tap, VirtualAddress, VirtualLink
 from wisp.ports.network import NetworkDriver
 from wisp.primitives.errors import DriverError
 
@@ -56,6 +58,7 @@ ROUTES = (
     Route(namespace=SECOND.name, destination="10.0.16.0/20", interface="l-uplink", via="172.16.0.0"),
     Route(namespace=SECOND.name, destination="100.64.0.1/32", interface="l-uplink", via="172.16.0.0"),
 )
+SHARED = VirtualAddress(namespace=FIRST.name, address="192.168.0.1", members=("10.0.32.2", "10.0.32.3"))
 SMALL = Network(
     namespaces=frozenset((FIRST, SECOND, DEVICE)),
     links=frozenset((UPLINK, RADIO)),
@@ -151,6 +154,30 @@ class NetworkDriverContract:
         changed = replace(ROUTES[2], via=None)
         await network.apply([AddRoute(route=changed)])
         assert await network.observe() == replace(SMALL, routes=SMALL.routes - {ROUTES[2]} | {changed})
+
+    async def test_a_virtual_address_leads_elsewhere(self, network: NetworkDriver) -> None:
+        """Its members change, another comes and goes beside it, and both are seen as they were planned."""
+        await network.apply(creations(SMALL))
+        other = replace(SHARED, address="192.168.0.2", members=("10.0.32.9",))
+        for wanted in ({SHARED}, {replace(SHARED, members=("10.0.32.4",)), other}, {other}):
+            await network.apply([SetVirtualAddress(virtual_address=each) for each in wanted])
+            if SHARED.address not in {each.address for each in wanted}:
+                await network.apply([RemoveVirtualAddress(virtual_address=SHARED)])
+            assert await network.observe() == replace(SMALL, virtual_addresses=frozenset(wanted))
+        await network.apply([RemoveNamespace(name=FIRST.name)])
+        assert not (await network.observe()).virtual_addresses
+
+    async def test_a_virtual_address_that_fails_with_its_batch_leads_where_it_did(self, network: NetworkDriver) -> None:
+        """New or only changed."""
+        await network.apply([*creations(SMALL), SetVirtualAddress(virtual_address=SHARED)])
+        changed = replace(SHARED, members=("10.0.32.4",))
+        with pytest.raises(DriverError, match="host/nowhere"):
+            await network.apply([
+                SetVirtualAddress(virtual_address=changed),
+                SetVirtualAddress(virtual_address=replace(SHARED, address="192.168.0.2")),
+                SetVirtualAddress(virtual_address=replace(SHARED, namespace="host/nowhere")),
+            ])  # fmt: skip
+        assert await network.observe() == replace(SMALL, virtual_addresses=frozenset({SHARED}))
 
     async def test_a_device_moves(self, network: NetworkDriver) -> None:
         """Its link goes and comes elsewhere in one batch, with the same address."""

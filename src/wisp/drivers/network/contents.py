@@ -2,14 +2,14 @@
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 from errno import ENOENT
 
 from wisp.drivers.network import message as m
 from wisp.drivers.network.alias import LinkAlias, TapAlias, read_alias
 from wisp.drivers.network.netlink import NetlinkError, NetlinkSocket, as_number, as_text, attributes, number
 from wisp.model.description import LinkShape
-from wisp.model.network import LinkEnd, Namespace, Network, Route, Tap, VirtualLink
+from wisp.model.network import LinkEnd, Namespace, Network, Route, Tap, VirtualAddress, VirtualLink
 from wisp.primitives.values import frozen
 
 LOOPBACK = 1
@@ -55,10 +55,12 @@ class Contents:
     Attributes:
         interfaces: By index.
         routes: Those of the main table that are ours.
+        members: Where each virtual address leads.
     """
 
     interfaces: Mapping[int, Interface]
     routes: tuple[m.KernelRoute, ...]
+    members: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def read_contents(netlink: NetlinkSocket, families: Sequence[m.Family]) -> Contents:
@@ -246,6 +248,11 @@ def assemble(contents: Mapping[str, Contents], *, held_taps: Iterable[str], line
             for name, each in contents.items()
             for route in _routes(name, each)
             if (name, route.interface) in parts
+        ),
+        virtual_addresses=frozenset(
+            VirtualAddress(namespace=name, address=address, members=members)
+            for name, each in contents.items()
+            for address, members in each.members.items()
         ),
     )
 

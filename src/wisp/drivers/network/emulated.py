@@ -32,6 +32,8 @@ from wisp.model.action import (
     RemoveNamespace,
     RemoveRoute,
     RemoveTap,
+    RemoveVirtualAddress,
+    SetVirtualAddress,
     ShapeLink,
 )
 from wisp.model.effect import NetworkState
@@ -96,6 +98,8 @@ class EmulatedNetwork:
             RemoveTap: self._remove_taps,
             AddRoute: self._add_routes,
             RemoveRoute: self._remove_routes,
+            SetVirtualAddress: self._write_members,
+            RemoveVirtualAddress: self._write_members,
         }
 
     def close(self) -> None:
@@ -125,6 +129,11 @@ class EmulatedNetwork:
         """Give what went through every interface, by namespace and interface name."""
         async with self._lock:
             return await self._blocking(self._kernel.counters)
+
+    async def connections(self) -> dict[tuple[str, str], int]:
+        """Give how many connections came since its members last changed, by namespace and virtual address."""
+        async with self._lock:
+            return await self._blocking(self._kernel.connections)
 
     async def socket_in(self, namespace: str) -> socket.socket:
         """Give a TCP socket inside a namespace; connecting and sending do not block.
@@ -276,6 +285,13 @@ class EmulatedNetwork:
 
     async def _remove_routes(self, actions: Sequence[RemoveRoute], _state: NetworkState) -> None:
         await self._blocking(self._kernel.remove_routes, [action.route for action in actions])
+
+    async def _write_members(
+        self, actions: Sequence[SetVirtualAddress | RemoveVirtualAddress], state: NetworkState
+    ) -> None:
+        for name in dict.fromkeys(action.virtual_address.namespace for action in actions):
+            source = (state.namespaces[name].address or "").partition("/")[0]
+            await self._blocking(self._kernel.write_members, name, source, state.members_at(name))
 
     async def _blocking(self, call: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs) -> _T:
         """Have the network thread do something that blocks; the kernel's refusals become the port's errors."""

@@ -7,16 +7,18 @@ one message can name what the message before it made.
 import os
 import socket
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from errno import ENODEV
 from itertools import count
 
 from wisp.drivers.network import message as m
+from wisp.drivers.network import nat
 from wisp.drivers.network import place as p
 from wisp.drivers.network.alias import link_alias, tap_alias
 from wisp.drivers.network.contents import LOOPBACK, Contents, Counters, read_contents, read_counters
-from wisp.drivers.network.netlink import Message
+from wisp.drivers.network.netlink import Message, NetlinkSocket
 from wisp.drivers.network.xtables import IPV4_TABLE, IPV6_TABLE, Passage, Table
 from wisp.model.description import LinkShape
 from wisp.model.network import Namespace, Route, Tap, VirtualLink, mac_of
@@ -33,12 +35,14 @@ class _Room:
         indexes: By interface name.
         limited: Indexes of those with a rate limit.
         rules: Delay queue by passage, as last seen or written; ``None`` while nobody has looked.
+        members: Where virtual addresses lead, likewise.
     """
 
     place: p.Place
     indexes: dict[str, int] = field(default_factory=lambda: {"lo": LOOPBACK})
     limited: set[int] = field(default_factory=set)
     rules: dict[Passage, int] | None = None
+    members: Mapping[str, tuple[str, ...]] | None = None
     _used: set[int] = field(default_factory=lambda: {LOOPBACK})
     _free_from: int = LOOPBACK + 1
 
@@ -127,7 +131,7 @@ class Kernel:
         """Make namespaces and give their descriptors; they vanish unless somebody else holds those."""
         for namespace in namespaces:
             self._rooms[namespace.name] = _Room(
-                p.make(self._home, forwards=namespace.forwards, strict=namespace.strict), rules={}
+                p.make(self._home, forwards=namespace.forwards, strict=namespace.strict), rules={}, members={}
             )
         batches: _Batches = defaultdict(list)
         for namespace in namespaces:
@@ -182,6 +186,38 @@ class Kernel:
                     with self.socket_in(name, table.open_socket) as inside:
                         table.write(inside, queues)
                 room.rules = dict(queues)
+
+    def write_members(self, namespace: str, source: str, members: Mapping[str, tuple[str, ...]]) -> None:
+        """Have new connections from a namespace to each of these addresses go to its members in turn.
+
+        Args:
+            namespace: Where.
+            source: Whose address the namespace itself asks from.
+            members: All of its virtual addresses, and where they lead.
+        """
+        room = self._rooms[namespace]
+        before = self._read_members(namespace, room)
+        with self._netfilter(namespace) as netlink:
+            nat.write_members(netlink, self._families, members)
+            left = {each for each_of in before.values() for each in each_of}
+            nat.forget_datagrams(netlink, left.difference(*members.values()))
+        # Whoever asks inside of the namespace needs a way before it is led elsewhere.
+        for address in members.keys() - before.keys():
+            route = m.KernelRoute(f"{address}/32", LOOPBACK, None, source)
+            room.place.netlink.request(self._add_route(route, f"adding virtual address {address} to {namespace}"))
+        for address in before.keys() - members.keys():
+            route, what = m.KernelRoute(f"{address}/32", LOOPBACK, None, None), f"removing {address} from {namespace}"
+            room.place.netlink.request([m.delete_route(family, route, what) for family in self._families])
+        room.members = dict(members)
+
+    def connections(self) -> dict[tuple[str, str], int]:
+        """Give how many connections came since its members were last written, by namespace and virtual address."""
+        counts: dict[tuple[str, str], int] = {}
+        for name, room in self._rooms.items():
+            if room.members:
+                with self._netfilter(name) as netlink:
+                    counts |= {(name, each): count for each, count in nat.read_connections(netlink).items()}
+        return counts
 
     def remove_interfaces(self, interfaces: Iterable[tuple[str, str]]) -> None:
         """Take away interfaces, given by namespace and name; those that are not there are fine."""
@@ -242,6 +278,9 @@ class Kernel:
         interfaces = contents.interfaces
         room.know({each.name: index for index, each in interfaces.items()})
         room.limited = {index for index, each in interfaces.items() if each.rate_bps is not None}
+        ways = {route.destination.removesuffix("/32") for route in contents.routes if route.index == LOOPBACK}
+        members = {each: to for each, to in self._read_members(name, room).items() if each in ways}
+        contents = replace(contents, members=members)
         rules = room.rules = self._read_rules(name, room)
         if not rules:
             return contents
@@ -264,6 +303,25 @@ class Kernel:
         except MissingPrerequisite:
             return {}
         return {each: number for each, number in first.items() if all(number == other.get(each) for other in others)}
+
+    def _read_members(self, name: str, room: _Room) -> Mapping[str, tuple[str, ...]]:
+        """Read where virtual addresses lead, except where we know that we made none."""
+        if room.members != {}:
+            try:
+                with self._netfilter(name) as netlink:
+                    room.members = nat.read_members(netlink, self._families)
+            except MissingPrerequisite:
+                room.members = {}
+        return room.members
+
+    @contextmanager
+    def _netfilter(self, namespace: str) -> Iterator[NetlinkSocket]:
+        with p.inside(self.netns(namespace), self._home):
+            netlink = nat.open_netlink()
+        try:
+            yield netlink
+        finally:
+            netlink.close()
 
     def _read_table(self, name: str, table: Table) -> dict[Passage, int]:
         with self.socket_in(name, table.open_socket) as inside:

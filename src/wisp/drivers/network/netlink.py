@@ -100,22 +100,37 @@ def as_text(body: bytes) -> str:
     return body.rstrip(b"\0").decode(errors="replace")
 
 
-def encode(messages: Sequence[Message], first: int) -> bytes:
-    """Give a datagram; sequence numbers count from ``first``, and the last message asks to be acknowledged."""
+def children(body: bytes) -> Iterator[bytes]:
+    """Give the bodies of the attributes of a list, in order."""
+    start = 0
+    while start + _ATTRIBUTE.size <= len(body):
+        length, _ = _ATTRIBUTE.unpack_from(body, start)
+        if length < _ATTRIBUTE.size:
+            return
+        yield body[start + _ATTRIBUTE.size : start + length]
+        start += (length + 3) & ~3
+
+
+def encode(messages: Sequence[Message], first: int, asks: int = -1) -> bytes:
+    """Give a datagram; sequence numbers count from ``first``, and one message asks to be acknowledged, the last one."""
     parts = []
+    asking = first + asks % len(messages)
     for sequence, message in enumerate(messages, first):
-        is_last = sequence == first + len(messages) - 1
-        flags = REQUEST | message.flags | (ACK if is_last else 0)
+        flags = REQUEST | message.flags | (ACK if sequence == asking else 0)
         parts.append(_HEADER.pack(_HEADER.size + len(message.body), message.kind, flags, sequence, 0))
         parts.append(message.body + bytes(-len(message.body) % 4))
     return b"".join(parts)
 
 
 class NetlinkSocket:
-    """A route netlink socket of the network namespace that the calling thread is in. One request at a time."""
+    """A netlink socket of the network namespace that the calling thread is in. One request at a time.
 
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    Args:
+        protocol: The kernel's part that it speaks to.
+    """
+
+    def __init__(self, protocol: int = socket.NETLINK_ROUTE) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         for option in (_CAP_ACK, _EXTENDED_ACK, _STRICT_CHECK):
             self._socket.setsockopt(_SOL_NETLINK, option, 1)
         self._socket.bind((0, 0))
@@ -142,6 +157,18 @@ class NetlinkSocket:
             if failure.errno not in fine:
                 raise failure
 
+    def transact(self, begin: Message, messages: Sequence[Message], end: Message) -> None:
+        """Send messages that the kernel carries out together, or none of them.
+
+        Raises:
+            NetlinkError: The kernel refused.
+        """
+        # Not every kernel acknowledges what stands at the end.
+        whole = [begin, *messages, end]
+        failures = self._answers(self._send(whole, asks=-2), whole, last=len(messages), is_one=True)
+        if failures:
+            raise failures[0]
+
     def dump(self, kind: int, header: bytes) -> list[bytes]:
         """Give the bodies of all answers to a dump request.
 
@@ -155,15 +182,22 @@ class NetlinkSocket:
             if is_whole:
                 return found
 
-    def _send(self, messages: Sequence[Message]) -> int:
+    def _send(self, messages: Sequence[Message], asks: int = -1) -> int:
         first = self._sequence
         self._sequence = (first + len(messages)) & 0x7FFF_FFFF
-        self._socket.send(encode(messages, first))
+        self._socket.send(encode(messages, first, asks))
         return first
 
     def _exchange(self, messages: Sequence[Message]) -> list[NetlinkError]:
         """Send one datagram and give what the kernel refused of it, in order."""
-        first = self._send(messages)
+        return self._answers(self._send(messages), messages, last=len(messages) - 1)
+
+    def _answers(
+        self, first: int, messages: Sequence[Message], *, last: int, is_one: bool = False
+    ) -> list[NetlinkError]:
+        """Give what was refused, up to the answer to the message at place ``last``; where all are one, also up to a
+        refusal of the first.
+        """
         failures: list[NetlinkError] = []
         while True:
             for kind, flags, sequence, body in self._receive():
@@ -171,7 +205,7 @@ class NetlinkSocket:
                     continue
                 if failure := _failure(body, flags, messages[sequence - first]):
                     failures.append(failure)
-                if sequence == first + len(messages) - 1:
+                if sequence == first + last or (is_one and sequence == first):
                     return failures
 
     def _collect(self, sequence: int, message: Message) -> tuple[list[bytes], bool]:
