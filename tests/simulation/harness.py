@@ -27,6 +27,7 @@ START = Instant(1_000_000_000_000)
 NETWORK_TAKES = Duration.of_ms(20)
 BOOT_TAKES = Duration.of_ms(40)
 STOP_TAKES = Duration.of_ms(1)
+DRAIN_TAKES = Duration.of_ms(300)
 
 
 class World:
@@ -42,6 +43,9 @@ class World:
         self.starts: list[tuple[Instant, str]] = []
         self.refuses: set[str] = set()
         self.silent: set[str] = set()
+        self.busy: set[str] = set()
+        self.drained: list[str] = []
+        self.cut: list[str] = []
         self.network_error: str | None = None
         self._heap: list[tuple[Instant, int, Input]] = []
         self._count = 0
@@ -82,13 +86,24 @@ class World:
         self.operations |= {each.number: each for each in step.operations}
         if step.network:
             self._change(step.network)
+        for drain in step.drains:
+            self._drain(drain.name)
         for stop in step.stops:
-            self.running.pop(stop.name, None)
+            if self.running.pop(stop.name, None):
+                self.cut.append(stop.name)
             self.later(STOP_TAKES, InstanceStopped(name=stop.name))
         for start in step.starts:
             self._start(start.spec)
         if step.wake_at is not None:
             self.later(max(step.wake_at - self.now, Duration(0)), Woken())
+
+    def _drain(self, instance: str) -> None:
+        """Have an instance finish, but for one whose clients never do."""
+        self.drained.append(instance)
+        handle = self.running[instance]
+        if instance not in self.busy:
+            self.later(DRAIN_TAKES, InstanceExited(child=handle.child, reason="exited with status 0"))
+            del self.running[instance]
 
     def _change(self, actions: tuple[NetworkAction, ...]) -> None:
         if self.network_error is None:

@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
 
 from wisp.agent.health import HealthMonitor
-from wisp.model.action import NetworkAction, RemoveNamespace, StartInstance, StopInstance
+from wisp.model.action import DrainInstance, NetworkAction, RemoveNamespace, StartInstance, StopInstance
 from wisp.model.description import Kind
 from wisp.model.instance import Handle, InstanceSpec, InstanceState, ObservedInstance, WarmPool
+from wisp.model.network import mac_of
 from wisp.model.plan import Plan
 from wisp.model.report import (
     InstanceExited,
@@ -202,6 +203,15 @@ class LocalAgent:
             return
         self._monitor.add(spec, handle)
         await self._report_if_ended(handle)
+
+    async def drain(self, action: DrainInstance) -> None:
+        """Tell an instance to finish and to end; one that cannot be told is stopped when its time is up."""
+        if action.handle:
+            self._monitor.remove(action.handle)
+        try:
+            await self._network.farewell(action.tap.namespace, action.tap.interface, mac_of(action.tap.address))
+        except WispError as failure:
+            log.warning("%s cannot be told to finish: %s", action.name, failure)
 
     async def stop(self, action: StopInstance) -> None:
         """Stop an instance and report it."""

@@ -14,6 +14,7 @@ from wisp.model.description import (
     DesiredState,
     Device,
     Dns,
+    Elasticity,
     ExternalAttachment,
     HealthCheck,
     HealthProtocol,
@@ -38,6 +39,7 @@ from wisp.primitives.time import Duration
 DEFAULT_SHAPE = LinkShape()
 INSTANCE_LIMIT = 50_000
 DNS_PORT = 53
+USUAL_CPU_PPM = 700_000
 ZONE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*")
 
 
@@ -221,7 +223,7 @@ class _Builder:
             for vnf, body in service_body.vnfs.items():
                 sites = tuple(document.sites) if body.sites == ("all",) else body.sites
                 if body.vnfd in vnfds:
-                    room -= max(1, len(sites)) * len(vnfds[body.vnfd].vdus)
+                    room -= max(1, len(sites)) * len(vnfds[body.vnfd].vdus) * (_most(body) or 1)
                     if room < 0:
                         what = f"makes more than {INSTANCE_LIMIT} instances in all"
                         self._reader.complain(vnf_path(service, vnf), what, "split the cloud")
@@ -236,6 +238,7 @@ class _Builder:
             self._reader.complain(f"{path}.placement.sites", "says sites twice", f"keep only {vnf}.sites")
         if body.min_instances == 0:
             self._check_can_sleep(path, vnfd)
+        elasticity = self._elasticity(path, body, vnfd)
         constraints = _constraints(body.placement)
         publish = tuple(self._published(body, path))
         overrides = self._filled_values(body.config)
@@ -252,7 +255,35 @@ class _Builder:
                     publish=publish,
                     egress=body.egress,
                     idle_timeout=Duration.of_us(body.idle_timeout) if body.min_instances == 0 else None,
+                    elasticity=elasticity,
                 )
+
+    def _elasticity(self, path: str, body: declared.VnfBody, vnfd: Vnfd) -> Elasticity | None:
+        most = _most(body)
+        if most < body.min_instances:
+            what = f"is {most}, less than min_instances: {body.min_instances}"
+            self._reader.complain(f"{path}.max_instances", what, "say at least as many")
+        if most <= 1:
+            return None
+        for vdu in vnfd.vdus:
+            if not vdu.kind.boots_role:
+                self._reader.complain(
+                    f"{path}.{'min' if body.max_instances is None else 'max'}_instances",
+                    f"is more than 1, but {vdu.name} of {vnfd.name} is a {vdu.kind}, which cannot be told to finish "
+                    "what it has",
+                    "use unikernel/microvm or unikernel/spt, or one instance",
+                )
+        scaling = body.scaling
+        says_nothing = (scaling.rate, scaling.cpu, scaling.latency) == (None, None, None)
+        return Elasticity(
+            minimum=max(1, body.min_instances),
+            maximum=most,
+            connections_per_s=scaling.rate,
+            cpu_ppm=USUAL_CPU_PPM if says_nothing else scaling.cpu,
+            answer=None if scaling.latency is None else Duration.of_us(scaling.latency),
+            calm=Duration.of_us(scaling.calm),
+            drain=Duration.of_us(body.drain),
+        )
 
     def _check_can_sleep(self, path: str, vnfd: Vnfd) -> None:
         for vdu in vnfd.vdus:
@@ -278,6 +309,11 @@ class _Builder:
 
     def _filled(self, text: str) -> str:
         return placeholder.fill(text, lambda word, name: str(self._base) if (word, name) == ("here", "") else None)
+
+
+def _most(body: declared.VnfBody) -> int:
+    """Give how many instances there may be."""
+    return body.min_instances if body.max_instances is None else body.max_instances
 
 
 def _site(name: str, body: declared.SiteBody) -> Site:

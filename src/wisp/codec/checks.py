@@ -148,6 +148,13 @@ def _check_names(desired: DesiredState, reader: Reader) -> None:
             what = f"instance {instance.name!r} has the name of {paths[instance.name]}"
             reader.complain(here, what, "rename one of them")
         paths.setdefault(instance.name, here)
+    for instance in desired.instances:
+        if instance.elasticity is not None:
+            for number in range(1, 2 * instance.elasticity.maximum + 1):
+                if other := paths.get(replica := f"{instance.name}-{number}"):
+                    what = f"its instances have names like {replica!r}, which is that of {other}"
+                    reader.complain(vnf_path(instance.network_service, instance.vnf), what, "rename one of them")
+                    break
 
 
 def _check_ports(desired: DesiredState, reader: Reader) -> None:

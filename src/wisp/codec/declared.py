@@ -29,6 +29,9 @@ ROLES = ("aggregator", "web")
 PORT = Count(1, 65_535)
 
 
+REPLICA_LIMIT = 64
+
+
 @frozen
 class SiteBody:
     """A place where hosts stand."""
@@ -230,6 +233,20 @@ class PlacementBody:
 
 
 @frozen
+class ScalingBody:
+    """What one of several instances is to take; where any of it is more, there will be more of them."""
+
+    rate: int | None = key(Count(1, 1_000_000), "New connections per second.", default=None)
+    cpu: int | None = key(
+        Amount(units.RATIO), "Part of its promised `cpu` that it uses; `70%` when nothing else is given.", default=None
+    )
+    latency: int | None = key(Amount(units.TIME), "How long a health check takes.", default=None)
+    calm: int = key(
+        Amount(units.TIME), "How long fewer must have been enough before one is put away.", default=30_000_000
+    )
+
+
+@frozen
 class VnfBody:
     """A VNF of a network service, and where its instances are wanted."""
 
@@ -246,9 +263,23 @@ class VnfBody:
         default=(),
     )
     min_instances: int = key(
-        Count(0, 1),
-        "`0`: it sleeps and costs nothing until it is wanted, by a DNS query for its name or a packet to its address.",
+        Count(0, REPLICA_LIMIT),
+        "`0`: it sleeps and costs nothing until it is wanted, by a DNS query for its name or a packet to its address. "
+        "More than `1`: so many stand behind one virtual address.",
         default=1,
+    )
+    max_instances: int | None = key(
+        Count(1, REPLICA_LIMIT),
+        "More than `1`: as many as the load needs stand behind one virtual address; `min_instances` when not given.",
+        default=None,
+    )
+    scaling: ScalingBody = key(
+        Body(ScalingBody), "With `max_instances`: how much load is enough for one more.", default=ScalingBody()
+    )
+    drain: int = key(
+        Amount(units.TIME),
+        "With several instances: longest wait for the connections of one that is put away or replaced.",
+        default=10_000_000,
     )
     idle_timeout: int = key(
         Amount(units.TIME), "With `min_instances: 0`: after so long without work it sleeps again.", default=30_000_000

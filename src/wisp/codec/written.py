@@ -15,6 +15,7 @@ from wisp.model.description import (
     DesiredState,
     Device,
     Dns,
+    Elasticity,
     HealthCheck,
     Host,
     ImageSource,
@@ -221,12 +222,32 @@ def _vnf(instances: list[DeclaredInstance], vnfd: Vnfd) -> Written:
             "sites": sites,
             "placement": _placement(first.constraints, with_sites=not sites),
             "publish": [endpoint.render_published(port) for port in first.publish],
-            "min_instances": None if first.idle_timeout is None else "0",
+            **_elasticity(first),
             "idle_timeout": None if first.idle_timeout is None else TIME.render(first.idle_timeout.ns // 1_000),
             "egress": first.egress or None,
             "config": _overrides(instances, vnfd),
         }
     )
+
+
+def _elasticity(instance: DeclaredInstance) -> Written:
+    elasticity = instance.elasticity
+    fewest = None if instance.idle_timeout is None else "0"
+    if elasticity is None:
+        return {"min_instances": fewest}
+    return {
+        "min_instances": fewest or str(elasticity.minimum),
+        "max_instances": str(elasticity.maximum),
+        "scaling": _said(
+            {
+                "rate": None if elasticity.connections_per_s is None else str(elasticity.connections_per_s),
+                "cpu": None if elasticity.cpu_ppm is None else RATIO.render(elasticity.cpu_ppm),
+                "latency": None if elasticity.answer is None else TIME.render(elasticity.answer.ns // 1_000),
+                "calm": _time(elasticity.calm, Elasticity().calm),
+            }
+        ),
+        "drain": _time(elasticity.drain, Elasticity().drain),
+    }
 
 
 def _overrides(instances: Iterable[DeclaredInstance], vnfd: Vnfd) -> dict[str, str]:

@@ -11,11 +11,14 @@ from wisp.controller.operations import Operations, kind_of
 from wisp.controller.records import Records
 from wisp.model.action import (
     Action,
+    CreateNamespace,
     CreateTap,
+    DrainInstance,
     NetworkAction,
     RemoveLink,
     RemoveNamespace,
     RemoveTap,
+    SetVirtualAddress,
     StartInstance,
     StopInstance,
 )
@@ -74,7 +77,7 @@ class Step:
 
     Attributes:
         network: Network actions to carry out together, in order.
-        starts, stops: Each to carry out on its own.
+        starts, stops, drains: Each to carry out on its own.
         wake_at: When to come back at the latest, or ``None``.
         planned: A new plan with its revision, to be stored before anything else.
         seen: Instances whose record changed.
@@ -86,6 +89,7 @@ class Step:
     network: tuple[NetworkAction, ...] = ()
     starts: tuple[StartInstance, ...] = ()
     stops: tuple[StopInstance, ...] = ()
+    drains: tuple[DrainInstance, ...] = ()
     wake_at: Instant | None = None
     planned: tuple[int, Plan] | None = None
     seen: tuple[ObservedInstance, ...] = ()
@@ -327,6 +331,10 @@ class ControllerCore:
         seen = self._records.by_child(event.child)
         if seen is None or seen.name in self._busy:
             return
+        if seen.state is InstanceState.DRAINING:
+            self._records.put(replace(seen, state=InstanceState.EXITED, handle=None, changed_at=now, pid=0))
+            self._tell(now, "instance-drained", seen.name, "it has finished")
+            return
         failures = seen.failures + 1
         self._records.put(
             replace(
@@ -344,7 +352,7 @@ class ControllerCore:
 
     def _health(self, event: HealthReported, now: Instant) -> None:
         seen = self._records.by_child(event.child)
-        if seen is None or seen.state is InstanceState.EXITED:
+        if seen is None or seen.state in (InstanceState.EXITED, InstanceState.DRAINING):
             return
         if event.problem is not None:
             self._unhealthy(seen, event.problem, now)
@@ -378,6 +386,9 @@ class ControllerCore:
         self._settled = self._is_settled(actions)
         stops = tuple(a for a in actions if isinstance(a, StopInstance) and a.name not in self._busy)
         self._busy |= {stop.name: stop.reason for stop in stops}
+        drains = tuple(a for a in actions if isinstance(a, DrainInstance))
+        for drain in drains:
+            self._draining(drain, now)
         network = self._network_batch(actions, now)
         starts = self._starts(actions)
         if network:
@@ -390,6 +401,7 @@ class ControllerCore:
             network=network,
             starts=starts,
             stops=stops,
+            drains=drains,
             wake_at=self._wake_at(now),
             planned=self._notes.planned,
             seen=seen,
@@ -397,6 +409,11 @@ class ControllerCore:
             operations=self._operations.take_changed(),
             events=tuple(self._notes.events),
         )
+
+    def _draining(self, drain: DrainInstance, now: Instant) -> None:
+        seen = self.instances[drain.name]
+        self._records.put(replace(seen, state=InstanceState.DRAINING, changed_at=now))
+        self._tell(now, "instance-draining", drain.name, "nobody new is led to it; it finishes what it has")
 
     def _follow_operation(self, actions: Sequence[Action], now: Instant) -> None:
         if self._operations.is_following:
@@ -424,7 +441,10 @@ class ControllerCore:
         """
         if NETWORK in self._busy or now < self._network_retry_at:
             return ()
-        batch = [action for action in actions if not isinstance(action, StartInstance | StopInstance)]
+        batch = [a for a in actions if not isinstance(a, StartInstance | StopInstance | DrainInstance)]
+        urgent = [action for action in batch if isinstance(action, SetVirtualAddress)]
+        if urgent and not any(isinstance(action, CreateNamespace) for action in batch):
+            return tuple(urgent)  # whoever asks meanwhile would be led to one that goes
         is_stopping = any(reason != "starting" for reason in self._busy.values())
         if is_stopping and any(isinstance(action, RemoveLink | RemoveNamespace | RemoveTap) for action in batch):
             return ()

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from wisp.controller.core import ControllerCore, DesiredChanged, Input, Step, Woken
-from wisp.model.action import NetworkAction, StartInstance, StopInstance
+from wisp.model.action import DrainInstance, NetworkAction, StartInstance, StopInstance
 from wisp.model.instance import InstanceSpec
 from wisp.model.plan import Plan
 from wisp.model.report import InstanceNotStarted, InstanceStopped, NetworkChanged
@@ -38,6 +38,10 @@ class Agent(Protocol):
 
     async def stop(self, action: StopInstance) -> None:
         """Stop one instance."""
+        ...
+
+    async def drain(self, action: DrainInstance) -> None:
+        """Tell one instance to finish and to end."""
         ...
 
     def follow(self, plan: Plan) -> None:
@@ -137,24 +141,27 @@ class Runner:
             self._spawn(agent.change_network(step.network), self._network_broke)
         for stop in step.stops:
             self._spawn(agent.stop(stop), partial(_not_stopped, stop.name))
+        for drain in step.drains:
+            self._spawn(agent.drain(drain))
         for start in step.starts:
             self._spawn(agent.start(start), partial(_not_started, start.spec))
 
     def _network_broke(self, error: str) -> Input:
         return NetworkChanged(network=self._core.observed.network, error=error)
 
-    def _spawn(self, work: Coroutine[Any, Any, None], on_failure: Callable[[str], Input]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None], on_failure: Callable[[str], Input] | None = None) -> None:
         task = asyncio.create_task(self._guarded(work, on_failure))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _guarded(self, work: Coroutine[Any, Any, None], on_failure: Callable[[str], Input]) -> None:
-        """Await ``work``; a failure nobody foresaw is logged with its trace and becomes an event."""
+    async def _guarded(self, work: Coroutine[Any, Any, None], on_failure: Callable[[str], Input] | None) -> None:
+        """Await ``work``; a failure nobody foresaw is logged with its trace and becomes an event, if it matters."""
         try:
             await work
         except Exception as error:
             log.exception("an action failed in an unforeseen way")
-            self.put(on_failure(f"{type(error).__name__}: {error}; see the controller's log"))
+            if on_failure is not None:
+                self.put(on_failure(f"{type(error).__name__}: {error}; see the controller's log"))
 
     async def _cancel_tasks(self) -> None:
         for task in self._tasks:

@@ -102,6 +102,19 @@ class StopInstance:
     reason: str
 
 
+@frozen
+class DrainInstance:
+    """Tell an instance that nobody is led to any more to finish what it has, and to end.
+
+    Attributes:
+        tap: Where it hears of that.
+    """
+
+    name: str
+    handle: Handle | None
+    tap: Tap
+
+
 NetworkAction = (
     CreateNamespace
     | RemoveNamespace
@@ -115,4 +128,4 @@ NetworkAction = (
     | SetVirtualAddress
     | RemoveVirtualAddress
 )
-Action = NetworkAction | StartInstance | StopInstance
+Action = NetworkAction | StartInstance | StopInstance | DrainInstance

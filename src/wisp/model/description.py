@@ -302,8 +302,30 @@ class PublishedPort:
 
 
 @frozen
+class Elasticity:
+    """How many instances stand behind one virtual address, and what decides on it.
+
+    Attributes:
+        minimum, maximum: How many instances there are at least and at most.
+        connections_per_s: New connections that one instance is to take [1/s]; ``None`` where that does not matter.
+        cpu_ppm: Part of its promised processor time that one is to use [1/1,000,000]; likewise.
+        answer: How long a health check may take; likewise.
+        calm: How long fewer must have been enough before one is put away.
+        drain: Longest wait for the connections of one that is put away.
+    """
+
+    minimum: int = 1
+    maximum: int = 1
+    connections_per_s: int | None = None
+    cpu_ppm: int | None = None
+    answer: Duration | None = None
+    calm: Duration = Duration.of_seconds(30)
+    drain: Duration = Duration.of_seconds(10)
+
+
+@frozen
 class DeclaredInstance:
-    """One VNF instance that shall exist, before it has a host.
+    """One VNF instance that shall exist, before it has a host; or several that stand in for each other.
 
     Attributes:
         name: Unique in the cloud.
@@ -315,6 +337,8 @@ class DeclaredInstance:
         egress: Whether it may reach the outside of the cloud.
         idle_timeout: For one that is started only when it is wanted: after so long without work it goes to sleep.
             ``None`` for one that always runs.
+        elasticity: For what is declared once and has several instances; ``None`` for one instance.
+        replica_of: For one of several: the name that stands for them all; empty for others.
     """
 
     name: str
@@ -327,6 +351,8 @@ class DeclaredInstance:
     publish: tuple[PublishedPort, ...] = ()
     egress: bool = False
     idle_timeout: Duration | None = None
+    elasticity: Elasticity | None = None
+    replica_of: str = ""
 
 
 @frozen

@@ -185,6 +185,7 @@ class InstanceState(StrEnum):
     STARTING = "starting"
     READY = "ready"
     UNHEALTHY = "unhealthy"
+    DRAINING = "draining"
     EXITED = "exited"
 
     @property

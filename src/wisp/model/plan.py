@@ -6,6 +6,7 @@ from dataclasses import field
 from wisp.model.instance import InstanceSpec, WarmPool
 from wisp.model.network import Network
 from wisp.model.zone import Zone
+from wisp.primitives.time import Duration
 from wisp.primitives.values import frozen
 
 
@@ -18,12 +19,14 @@ class Assignments:
         subnets: Host name → index of its subnet.
         addresses: Instance or device name → its address.
         links: Link name → index of its transit network.
+        versions: One of several instances → digest of what it was made from.
     """
 
     hosts: Mapping[str, str] = field(default_factory=dict)
     subnets: Mapping[str, int] = field(default_factory=dict)
     addresses: Mapping[str, str] = field(default_factory=dict)
     links: Mapping[str, int] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 @frozen
@@ -45,6 +48,26 @@ class Decision:
 
 
 @frozen
+class ElasticGroup:
+    """Instances that stand in for each other behind one virtual address.
+
+    Attributes:
+        name: As declared.
+        address: The virtual address.
+        members: Instances that shall be.
+        drain: Longest wait for the connections of one that goes.
+        nearest: Namespace of a host → namespaces of the hosts whose instances it leads to, the nearest first, those
+            equally near together.
+    """
+
+    name: str
+    address: str
+    members: tuple[str, ...]
+    drain: Duration
+    nearest: Mapping[str, tuple[tuple[str, ...], ...]]
+
+
+@frozen
 class Plan:
     """All that shall exist, and why.
 
@@ -52,6 +75,7 @@ class Plan:
         memory_left_bytes: Host → memory that its instances share which sleep until they are wanted [byte].
         pools: Guests to boot ahead for them.
         zone: The cloud's names; ``None`` for a cloud without hosts.
+        elastic: What stands behind each virtual address.
     """
 
     decisions: tuple[Decision, ...] = ()
@@ -61,6 +85,7 @@ class Plan:
     memory_left_bytes: Mapping[str, int] = field(default_factory=dict)
     pools: tuple[WarmPool, ...] = ()
     zone: Zone | None = None
+    elastic: tuple[ElasticGroup, ...] = ()
 
 
 @frozen

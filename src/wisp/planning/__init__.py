@@ -5,11 +5,15 @@ pure: an *algorithm* places instances (``feasibility`` says what a host is refus
 addresses, ``routing`` finds paths, and ``realisation`` writes it all down as a network and instances.
 """
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 from wisp.model.description import DesiredState
 from wisp.model.observation import ObservedState
 from wisp.model.plan import Assignments, Conflict, Decision, Infeasible, Plan
 from wisp.planning.addressing import assign
 from wisp.planning.algorithms import ALGORITHMS
+from wisp.planning.elastic import Expansion, Scale, expand, groups
 from wisp.planning.pool import plan_pools
 from wisp.planning.problem import PlacementProblem
 from wisp.planning.realisation import Realisation
@@ -19,7 +23,12 @@ from wisp.primitives.errors import StateError
 
 
 def plan(
-    desired: DesiredState, observed: ObservedState, *, rng: Rng, algorithm: str = "first-fit"
+    desired: DesiredState,
+    observed: ObservedState,
+    *,
+    rng: Rng,
+    scales: Mapping[str, Scale] | None = None,
+    algorithm: str = "first-fit",
 ) -> Plan | Infeasible:
     """Decide what shall exist.
 
@@ -27,19 +36,22 @@ def plan(
         desired: What was declared.
         observed: What was given out before stays where it still fits; hosts that are down are not used.
         rng: Chance, for algorithms that use it.
+        scales: How many instances there shall be of what may have several; else as many as before.
         algorithm: A name in :data:`wisp.planning.algorithms.ALGORITHMS`.
     """
-    placed = ALGORITHMS[algorithm](PlacementProblem(desired, observed), rng=rng)
+    expansion = expand(desired, observed, scales or {})
+    observed = replace(observed, assignments=_with_those_that_run(observed))
+    placed = ALGORITHMS[algorithm](PlacementProblem(expansion.desired, observed, expansion.near), rng=rng)
     conflicts = tuple(each for each in placed if isinstance(each, Conflict))
     if conflicts:
         return Infeasible(conflicts=conflicts)
     decisions = tuple(each for each in placed if isinstance(each, Decision))
     try:
-        assignments = _assignments(desired, observed, decisions)
+        assignments = _assignments(desired, expansion, observed, decisions)
     except StateError as error:
         return Infeasible(conflicts=(Conflict(instance=desired.name, constraints=(str(error),), refused=()),))
-    realised = Realisation(desired, assignments)
-    instances, left_bytes = realised.instances(), _memory_left(desired, assignments)
+    realised = Realisation(desired, expansion.desired, assignments)
+    instances, left_bytes = realised.instances(), _memory_left(expansion.desired, assignments)
     return Plan(
         decisions=decisions,
         assignments=assignments,
@@ -47,7 +59,18 @@ def plan(
         instances=instances,
         pools=plan_pools(desired, instances, left_bytes),
         memory_left_bytes=left_bytes,
-        zone=make_zone(desired, assignments) if desired.hosts else None,
+        zone=make_zone(desired, expansion.desired, assignments) if desired.hosts else None,
+        elastic=tuple(groups(desired, assignments)),
+    )
+
+
+def _with_those_that_run(observed: ObservedState) -> Assignments:
+    """Give what was given out before, with the places of guests that were to go and still run."""
+    before, taps = observed.assignments, observed.network.taps
+    return replace(
+        before,
+        hosts={tap.name: tap.namespace.removeprefix("host/") for tap in taps} | dict(before.hosts),
+        addresses={tap.name: tap.address for tap in taps} | dict(before.addresses),
     )
 
 
@@ -59,11 +82,17 @@ def _memory_left(desired: DesiredState, assignments: Assignments) -> dict[str, i
     return left
 
 
-def _assignments(desired: DesiredState, observed: ObservedState, decisions: tuple[Decision, ...]) -> Assignments:
+def _assignments(
+    desired: DesiredState, expansion: Expansion, observed: ObservedState, decisions: tuple[Decision, ...]
+) -> Assignments:
+    placement = {decision.instance: decision.host for decision in decisions}
     return assign(
         hosts=[host.name for host in desired.hosts],
         links=[link.name for link in desired.links],
         devices=[device.name for device in desired.devices],
-        placement={decision.instance: decision.host for decision in decisions},
+        virtual=[each.name for each in desired.instances if each.elasticity is not None],
+        placement=placement,
+        versions=expansion.versions,
         previous=observed.assignments,
+        in_use={tap.address for tap in observed.network.taps if tap.name not in placement},
     )

@@ -6,13 +6,14 @@ what                       from                which
 subnet of a host           10.0.0.0/8          the /20 of its index, from 1; the first address is the host
 instance                   its host's subnet   from the second on
 device                     100.64.0.0/10       from the first on
+what has several instances 192.168.0.0/16      from the first on
 link between hosts         172.16.0.0/12       the /31 of its index, from 0
 =========================  ==================  =====================================================
 
 What was given out stays, as long as it still fits; what is free is given out lowest first.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv4Network
 from itertools import count
 
@@ -22,11 +23,13 @@ from wisp.primitives.errors import StateError
 HOSTS = IPv4Network("10.0.0.0/8")
 DEVICES = IPv4Network("100.64.0.0/10")
 LINKS = IPv4Network("172.16.0.0/12")
+VIRTUAL = IPv4Network("192.168.0.0/16")
 PREFIX_LENGTH = 20
 _SUBNET_SIZE = 1 << (32 - PREFIX_LENGTH)
 HOST_LIMIT = HOSTS.num_addresses // _SUBNET_SIZE - 1
 INSTANCE_LIMIT = _SUBNET_SIZE - 3
 DEVICE_LIMIT = DEVICES.num_addresses - 2
+VIRTUAL_LIMIT = VIRTUAL.num_addresses - 2
 LINK_LIMIT = LINKS.num_addresses // 2
 
 
@@ -51,34 +54,48 @@ def assign(
     hosts: Iterable[str],
     links: Iterable[str],
     devices: Iterable[str],
+    virtual: Iterable[str],
     placement: Mapping[str, str],
+    versions: Mapping[str, str],
     previous: Assignments,
+    in_use: Collection[str],
 ) -> Assignments:
     """Give everything its index or address.
 
     Args:
+        virtual: What has several instances behind one virtual address.
         placement: Instance → host.
+        versions: One of several instances → digest of what it was made from.
         previous: What was given out before.
+        in_use: Addresses of instances that still run and are not in ``placement``.
 
     Raises:
         StateError: There are more hosts, links, devices or instances of a host than addresses.
     """
     subnets = _numbers(hosts, previous.subnets, range(1, HOST_LIMIT + 1), "hosts")
-    addresses = _instance_addresses(placement, subnets, previous.addresses)
-    first = int(DEVICES.network_address)
-    taken = {name: int(IPv4Address(address)) - first for name, address in previous.addresses.items()}
-    numbers = _numbers(devices, taken, range(1, DEVICE_LIMIT + 1), "devices")
-    addresses |= {name: str(IPv4Address(first + number)) for name, number in numbers.items()}
+    addresses = _instance_addresses(placement, subnets, previous.addresses, in_use)
+    addresses |= _addresses(devices, DEVICES, DEVICE_LIMIT, previous.addresses, "devices")
+    addresses |= _addresses(virtual, VIRTUAL, VIRTUAL_LIMIT, previous.addresses, "virtual addresses")
     return Assignments(
         hosts=dict(placement),
         subnets=subnets,
         addresses=addresses,
         links=_numbers(links, previous.links, range(LINK_LIMIT), "links"),
+        versions=versions,
     )
 
 
+def _addresses(
+    names: Iterable[str], network: IPv4Network, limit: int, previous: Mapping[str, str], what: str
+) -> dict[str, str]:
+    first = int(network.network_address)
+    taken = {name: int(IPv4Address(address)) - first for name, address in previous.items()}
+    numbers = _numbers(names, taken, range(1, limit + 1), what)
+    return {name: str(IPv4Address(first + number)) for name, number in numbers.items()}
+
+
 def _instance_addresses(
-    placement: Mapping[str, str], subnets: Mapping[str, int], previous: Mapping[str, str]
+    placement: Mapping[str, str], subnets: Mapping[str, int], previous: Mapping[str, str], in_use: Collection[str]
 ) -> dict[str, str]:
     members: dict[str, list[str]] = {}
     for instance, host in placement.items():
@@ -87,16 +104,24 @@ def _instance_addresses(
     for host, instances in members.items():
         first = int(subnet(subnets[host]).network_address)
         taken = {name: int(IPv4Address(previous[name])) - first for name in instances if name in previous}
-        numbers = _numbers(instances, taken, range(2, INSTANCE_LIMIT + 2), f"instances of {host}")
+        others = {int(IPv4Address(address)) - first for address in in_use}
+        allowed = range(2, INSTANCE_LIMIT + 2)
+        numbers = _numbers(instances, taken, allowed, f"instances of {host}", others)
         addresses |= {name: str(IPv4Address(first + number)) for name, number in numbers.items()}
     return addresses
 
 
-def _numbers(names: Iterable[str], previous: Mapping[str, int], allowed: range, what: str) -> dict[str, int]:
-    """Give each name its previous number where allowed, else the lowest free one."""
+def _numbers(
+    names: Iterable[str],
+    previous: Mapping[str, int],
+    allowed: range,
+    what: str,
+    others: Collection[int] = (),
+) -> dict[str, int]:
+    """Give each name its previous number where allowed, else the lowest free one that is none of ``others``."""
     wanted = list(names)
     kept = {name: previous[name] for name in wanted if previous.get(name, -1) in allowed}
-    free = _free(set(kept.values()), allowed.start)
+    free = _free({*kept.values(), *others}, allowed.start)
     numbers = {name: kept[name] if name in kept else next(free) for name in wanted}
     if any(number not in allowed for number in numbers.values()):
         raise StateError(f"{len(wanted)} {what}, at most {len(allowed)} have addresses; use fewer")

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from wisp.model.description import DeclaredInstance, DesiredState, Host, Vdu
@@ -22,6 +22,7 @@ class Group:
         asleep: The most that one of those needs that sleep until they are wanted; they share what nobody reserved.
         apart: Instances that must not be on the same host.
         previous: Host that the first member was on before, or ``None``.
+        away_us: Delay of each host from where it is wanted [µs]; empty for wanted anywhere.
     """
 
     members: tuple[DeclaredInstance, ...]
@@ -29,6 +30,7 @@ class Group:
     asleep: "Room"
     apart: frozenset[str]
     previous: str | None
+    away_us: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -57,6 +59,10 @@ class Delays:
             self._known[target] = self._to_device(target) if target in self._devices else self._to_site(target)
         return self._known[target]
 
+    def from_host(self, host: str) -> Mapping[str, int]:
+        """Give host → delay from one [µs]."""
+        return self._topology.delays_from(host)
+
     def _to_device(self, device: str) -> dict[str, int]:
         access = self._access[self._devices[device].access_point]
         there, back = self._topology.delays_to(access.host), self._topology.delays_from(access.host)
@@ -82,13 +88,14 @@ class PlacementProblem:
         down: Hosts that must not be used.
     """
 
-    def __init__(self, desired: DesiredState, observed: ObservedState) -> None:
+    def __init__(self, desired: DesiredState, observed: ObservedState, near: Mapping[str, str] | None = None) -> None:
         self.hosts: Mapping[str, Host] = {host.name: host for host in desired.hosts}
         self.down = observed.hosts_down
         self.delays = Delays(desired)
         self._instances = desired.instances
         self._peers = Peers(desired.instances)
         self._previous = observed.assignments.hosts
+        self._near = near or {}
 
     @property
     def instance_names(self) -> tuple[str, ...]:
@@ -112,6 +119,7 @@ class PlacementProblem:
             asleep=_largest(_sum([member.vdu]) for member in members if member.idle_timeout is not None),
             apart=frozenset[str]().union(*(apart[member.name] for member in members)),
             previous=self._previous.get(members[0].name),
+            away_us=self.delays.from_host(self._near[members[0].name]) if members[0].name in self._near else {},
         )
 
     def _leaders(self) -> dict[str, str]:

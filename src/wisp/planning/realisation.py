@@ -35,12 +35,13 @@ class Realisation:
     """Turns what was decided into what shall exist.
 
     Args:
-        desired: What was declared.
+        declared: What was declared.
+        desired: The same with every one of several instances.
         assignments: Hosts, subnets, addresses and links as given out.
     """
 
-    def __init__(self, desired: DesiredState, assignments: Assignments) -> None:
-        self._desired, self._given = desired, assignments
+    def __init__(self, declared: DesiredState, desired: DesiredState, assignments: Assignments) -> None:
+        self._declared, self._desired, self._given = declared, desired, assignments
         self._images = {image.name: image for image in desired.images}
         self._access = {point.name: point for point in desired.access_points}
         self._devices = desired.devices
@@ -219,10 +220,10 @@ class Realisation:
 
     def _doors(self) -> Iterator[InstanceSpec]:
         """Give the relays of published ports, on their instance's host, and of external devices, in their place."""
-        for instance in self._desired.instances:
+        for instance in self._declared.instances:
             for port in instance.publish:
                 door = published_door(instance.name, port)
-                host = self._given.hosts[instance.name]
+                host = self._host_of_instance(instance)
                 yield self._relay(door.name, door, host, _host(host))
         for device in self._devices:
             if device.external is not None:
@@ -249,7 +250,7 @@ class Realisation:
 
     def _talked_to(self, texts: Iterable[str]) -> tuple[str, ...]:
         """Give the instances that the texts name, or all of them when they name none."""
-        everyone = {instance.name for instance in self._desired.instances}
+        everyone = {instance.name for instance in self._declared.instances}
         named = {name for text in texts for word, name in placeholder.names(text) if word != "secret"}
         return tuple(sorted(named & everyone or everyone))
 
@@ -269,11 +270,21 @@ class Realisation:
         if word == "address6":
             return ipv6_of(self._address(name))
         if word == "host":
-            return self._given.hosts.get(name) or self._host_of(name)
+            return self._host_of(name)
         return None
 
-    def _host_of(self, device: str) -> str:
-        return next(self._host_of_device(each) for each in self._desired.devices if each.name == device)
+    def _host_of(self, name: str) -> str:
+        instance = next((each for each in self._declared.instances if each.name == name), None)
+        if instance is not None:
+            return self._host_of_instance(instance)
+        return next(self._host_of_device(each) for each in self._desired.devices if each.name == name)
+
+    def _host_of_instance(self, instance: DeclaredInstance) -> str:
+        """Give an instance's host; of several, one that stays the same while they come and go."""
+        if instance.elasticity is None:
+            return self._given.hosts[instance.name]
+        at_its_site = (host.name for host in self._desired.hosts if instance.site in (None, host.site))
+        return next(at_its_site)
 
     def _host_of_device(self, device: Device) -> str:
         return self._access[device.access_point].host

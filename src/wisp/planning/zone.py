@@ -1,7 +1,7 @@
 """The zone of a cloud's names, and how far its hosts are from each other."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from wisp.model.description import DeclaredInstance, DesiredState, HealthProtocol
 from wisp.model.network import ipv6_of
@@ -10,23 +10,35 @@ from wisp.model.zone import NamedInstance, Zone, ZoneName, zone_of
 from wisp.planning.routing import Topology
 
 
-def make_zone(desired: DesiredState, given: Assignments) -> Zone:
+def make_zone(declared: DesiredState, desired: DesiredState, given: Assignments) -> Zone:
     """Give what the DNS servers of a cloud answer.
 
     An instance has its own name, a VNF's name stands for all of its instances (``web``, or ``web.shop`` with the
-    network service behind it), a device has its own.
+    network service behind it), a device has its own. Of several instances the name that stands for them leads to
+    their virtual address, and each has its own name as well.
+
+    Args:
+        declared: What was declared.
+        desired: The same with every one of several instances.
+        given: Where they are.
     """
     topology = Topology((host.name for host in desired.hosts), desired.links)
     access = {point.name: point.host for point in desired.access_points}
-    placed = [_named(name.name, given.hosts[name.name], given) for name in desired.instances]
+    replicas = {each.replica_of: given.hosts[each.name] for each in desired.instances if each.replica_of}
+    placed = [_named(each.name, given.hosts[each.name], given) for each in desired.instances]
+    virtual = [_named(each.name, replicas[each.name], given) for each in declared.instances if each.elasticity]
     devices = [_named(device.name, access[device.access_point], given) for device in desired.devices]
     return Zone(
         name=zone_of(desired.name, desired.dns.zone),
         ttl_s=int(desired.dns.ttl.seconds),
         upstreams=desired.dns.forward,
         servers={host.name: f"host/{host.name}" for host in desired.hosts},
-        instances=(*placed, *devices),
-        names=(*_names(desired), *(ZoneName(name=device.name, instances=(device.name,)) for device in desired.devices)),
+        instances=(*placed, *virtual, *devices),
+        names=(
+            *_names(declared.instances),
+            *_names(each for each in desired.instances if each.replica_of),
+            *(ZoneName(name=device.name, instances=(device.name,)) for device in desired.devices),
+        ),
         delays_us={host.name: topology.delays_from(host.name) for host in desired.hosts},
     )
 
@@ -36,10 +48,11 @@ def _named(name: str, host: str, given: Assignments) -> NamedInstance:
     return NamedInstance(name=name, host=host, address=address, address6=ipv6_of(address))
 
 
-def _names(desired: DesiredState) -> Iterator[ZoneName]:
+def _names(declared: Iterable[DeclaredInstance]) -> Iterator[ZoneName]:
     members: dict[str, list[DeclaredInstance]] = defaultdict(list)
-    for instance in desired.instances:
-        for name in dict.fromkeys((instance.name, instance.vnf, f"{instance.vnf}.{instance.network_service}")):
+    for instance in declared:
+        service = () if instance.replica_of else (instance.vnf, f"{instance.vnf}.{instance.network_service}")
+        for name in dict.fromkeys((instance.name, *service)):
             members[name].append(instance)
     for name, instances in members.items():
         # An instance's own name is nobody else's.

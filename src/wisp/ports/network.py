@@ -21,6 +21,19 @@ class NetworkDriver(Protocol):
         """
         ...
 
+    async def farewell(self, namespace: str, interface: str, mac: str) -> None:
+        """Tell the guest behind a tap to finish what it has, and to end; one that is gone is fine.
+
+        Args:
+            namespace, interface: Of the tap.
+            mac: The guest's hardware address.
+
+        Raises:
+            TransientDriverError: Worth trying again.
+            PermanentDriverError: The machine cannot do this.
+        """
+        ...
+
     async def observe(self) -> Network:
         """Read back what exists, from the kernel and not from memory."""
         ...

@@ -13,6 +13,7 @@ from wisp.model.action import Action
 from wisp.model.observation import ObservedState
 from wisp.model.plan import Plan
 from wisp.primitives.time import Instant
+from wisp.reconcile.elastic import Elastic
 from wisp.reconcile.ground import Ground
 from wisp.reconcile.instance import changes
 from wisp.reconcile.network import difference
@@ -25,13 +26,15 @@ def reconcile(plan: Plan, observed: ObservedState, *, now: Instant) -> tuple[Act
 
     First instances are stopped, then routes, taps, links and namespaces taken away; then namespaces, taps, links
     and routes are made, and at last instances started. Some of it may have to wait for a later call: an instance
-    that changed is stopped now and started once it is gone.
+    that changed is stopped now and started once it is gone. One of several that goes is told to finish first.
     """
-    instances = changes(plan, observed, now=now)
-    network = difference(plan.network, observed.network)
-    return (*instances.stops, *network.removals, *network.creations, *instances.starts)
+    elastic = Elastic(plan, observed, now=now)
+    instances = changes(plan, observed, elastic, now=now)
+    network = difference(elastic.network, observed.network)
+    return (*instances.stops, *network.removals, *network.creations, *instances.starts, *elastic.drains)
 
 
 def wake_at(plan: Plan, observed: ObservedState, *, now: Instant) -> Instant | None:
     """Give when, after ``now``, time alone will make something due; ``None`` when nothing waits for time."""
-    return min((at for at in changes(plan, observed, now=now).due if at > now), default=None)
+    elastic = Elastic(plan, observed, now=now)
+    return min((at for at in changes(plan, observed, elastic, now=now).due if at > now), default=None)

@@ -9,6 +9,7 @@ from wisp.model.plan import Plan
 from wisp.primitives.backoff import backoff
 from wisp.primitives.time import Instant
 from wisp.primitives.values import frozen
+from wisp.reconcile.elastic import Elastic
 from wisp.reconcile.ground import Ground
 from wisp.reconcile.rolling import Rolling
 
@@ -22,13 +23,13 @@ class InstanceChange:
     due: tuple[Instant, ...]
 
 
-def changes(plan: Plan, observed: ObservedState, *, now: Instant) -> InstanceChange:
+def changes(plan: Plan, observed: ObservedState, elastic: Elastic, *, now: Instant) -> InstanceChange:
     """Give what every planned and every seen instance needs."""
     specs = {spec.name: spec for spec in plan.instances}
     ground = Ground(plan.network, observed.network)
     rolling = Rolling(plan.instances, observed.instances, ground)
-    stops = [*_unplanned(specs, observed)]
-    starts, due = [], []
+    stops = [*_unplanned(specs, observed, elastic), *elastic.stops]
+    starts, due = [], [*elastic.due]
     for spec in plan.instances:
         seen = observed.instances.get(spec.name)
         if seen is not None and seen.state is not InstanceState.EXITED:
@@ -36,7 +37,7 @@ def changes(plan: Plan, observed: ObservedState, *, now: Instant) -> InstanceCha
                 stops.append(StopInstance(name=spec.name, handle=seen.handle, reason=reason))
             elif seen.state is InstanceState.STARTING:
                 due.append(_deadline(spec, seen))
-        elif _is_turn(spec, specs, observed):
+        elif _is_turn(spec, specs, plan, observed) and elastic.may_start(spec.name):
             if (at := _start_at(spec, seen)) <= now:
                 starts.append(StartInstance(spec=spec))
             else:
@@ -44,10 +45,10 @@ def changes(plan: Plan, observed: ObservedState, *, now: Instant) -> InstanceCha
     return InstanceChange(stops=tuple(stops), starts=tuple(starts), due=tuple(due))
 
 
-def _unplanned(specs: Mapping[str, InstanceSpec], observed: ObservedState) -> Iterator[StopInstance]:
+def _unplanned(specs: Mapping[str, InstanceSpec], observed: ObservedState, elastic: Elastic) -> Iterator[StopInstance]:
     """Stop what the plan does not name; also what has ended, so that its record goes."""
     for name, seen in observed.instances.items():
-        if name not in specs:
+        if name not in specs and name not in elastic.leaving:
             yield StopInstance(name=name, handle=seen.handle, reason="it is not wanted any more")
 
 
@@ -75,9 +76,14 @@ def _start_at(spec: InstanceSpec, seen: ObservedInstance | None) -> Instant:
     return seen.changed_at + backoff(seen.failures)
 
 
-def _is_turn(spec: InstanceSpec, specs: Mapping[str, InstanceSpec], observed: ObservedState) -> bool:
-    """Say whether every instance that ``spec`` comes after has answered, or failed."""
-    return all(_has_had_its_chance(observed.instances.get(name)) for name in spec.after if name in specs)
+def _is_turn(spec: InstanceSpec, specs: Mapping[str, InstanceSpec], plan: Plan, observed: ObservedState) -> bool:
+    """Say whether every instance that ``spec`` comes after has answered, or failed; of several, whether one has."""
+    several = {group.name: group.members for group in plan.elastic}
+    return all(
+        any(_has_had_its_chance(observed.instances.get(each)) for each in several.get(name, (name,)))
+        for name in spec.after
+        if name in specs or name in several
+    )
 
 
 def _has_had_its_chance(seen: ObservedInstance | None) -> bool:

@@ -117,6 +117,12 @@ class SimulatedInstances:
         self._records[child].exit = Exit(code=None, signal=9, reason=reason)
         self._tell(child, Life.EXITED, reason)
 
+    def finish(self, instance: str) -> None:
+        """Have an instance be told to finish: it has no connections, and ends at once."""
+        child = self._names[instance]
+        self._records[child].exit = Exit(code=0, signal=None, reason="exited with status 0")
+        self._tell(child, Life.EXITED)
+
     def crash_ahead(self, pool: str) -> None:
         """Have a guest end that boots ahead for a pool."""
         child = f"{POOL_PREFIX}{pool}#0"

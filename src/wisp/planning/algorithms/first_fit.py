@@ -1,8 +1,9 @@
 """First fit, the most constrained first.
 
 Each group of instances goes to the host it was on before, else to the first declared host that satisfies
-everything. Groups with the fewest possible hosts choose first. When a group finds no room it is put in front and
-everything is placed again, a bounded number of times (after "squeaky wheel" optimisation, Joslin and Clements 1999).
+everything, the nearest to where its load comes from where that is known. Groups with the fewest possible hosts choose
+first. When a group finds no room it is put in front and everything is placed again, a bounded number of times (after
+"squeaky wheel" optimisation, Joslin and Clements 1999).
 
 Cost: O(groups · hosts) checks per round. A poor choice where room is scarce: it never weighs one host against
 another, and may call a description infeasible that a search would solve.
@@ -26,6 +27,7 @@ from wisp.planning.problem import Group, PlacementProblem, Usage
 from wisp.primitives.chance import Rng
 
 ROUNDS = 16
+FAR_US = 1 << 62
 REFUSALS_SHOWN = 20
 Refused = tuple[Host, Constraint]
 
@@ -93,10 +95,10 @@ def _round(order: Sequence[_Candidate], problem: PlacementProblem) -> _Round:
 
 
 def _first_fit(candidate: _Candidate, changing: Sequence[Constraint]) -> tuple[Host | None, list[Refused]]:
-    """Give the first host that fits, the previous one first, and those refused on the way."""
+    """Give the first host that fits, the previous one first, then the nearest, and those refused on the way."""
     refused: list[Refused] = []
-    previous = candidate.group.previous
-    for host in sorted(candidate.hosts, key=lambda host: host.name != previous):
+    previous, away_us = candidate.group.previous, candidate.group.away_us
+    for host in sorted(candidate.hosts, key=lambda host: (host.name != previous, away_us.get(host.name, FAR_US))):
         constraint = broken(host, changing)
         if constraint is None:
             return host, refused
@@ -111,6 +113,8 @@ def _decisions(candidate: _Candidate, host: Host, refused: list[Refused], usage:
         reason = f"stays where it was; {room}"
     elif len(candidate.hosts) == 1:
         reason = f"the only host that its constraints allow; {room}"
+    elif candidate.group.away_us:
+        reason = f"nearest to its load of {len(candidate.hosts)} allowed hosts with room; {room}"
     else:
         reason = f"first of {len(candidate.hosts)} allowed hosts with room; {room}"
     told = (*candidate.refused, *_told(refused))
