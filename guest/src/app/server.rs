@@ -189,8 +189,8 @@ impl Connection {
 
     /// Whether the client has all that it asked for.
     fn is_quiet(&self) -> bool {
-        let is_asking = self.body.is_some() || !self.inbox.is_empty() || self.skip > 0 || self.underway > 0;
-        self.state == tcp::State::Established && !is_asking && !self.closing
+        let is_asking = !self.inbox.is_empty() || self.skip > 0 || self.underway > 0;
+        self.state == tcp::State::Established && !is_asking
     }
 
     fn poll(
@@ -593,5 +593,163 @@ mod tests {
             assert_eq!(lab.client().state(), tcp::State::Closed);
             assert!(lab.server.connections.iter().any(|one| one.lingers_since.is_some()));
         }
+    }
+
+    const KEPT: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+    const IN_TURN: Duration = Duration::from_millis(100);
+
+    impl Lab {
+        /// Everything that the client can take now.
+        fn answer(&mut self) -> String {
+            let mut all = Vec::new();
+            for _ in 0..100 {
+                self.pass(Duration::from_millis(20));
+                self.client().recv(|bytes| (bytes.len(), all.extend_from_slice(bytes))).unwrap_or(());
+            }
+            String::from_utf8(all).unwrap()
+        }
+
+        fn ask(&mut self, request: &[u8]) -> String {
+            self.client().send_slice(request).unwrap();
+            self.answer()
+        }
+
+        fn leave(&mut self) {
+            self.server.leave(self.now);
+        }
+
+        fn is_anybody_here(&self) -> bool {
+            self.server.wanted_at(self.now) == self.now
+        }
+    }
+
+    fn is_whole(answer: &str) -> bool {
+        answer.starts_with("HTTP/1.1 200") && answer.len() > BIG.len()
+    }
+
+    fn is_last(answer: &str) -> bool {
+        is_whole(answer) && answer.contains("Connection: close")
+    }
+
+    #[test]
+    fn who_leaves_gives_each_client_one_last_answer() {
+        let mut lab = Lab::with_places(4, 65_536);
+        lab.connect(1000);
+        lab.pass(IN_TURN);
+        assert!(!is_last(&lab.ask(KEPT)));
+        lab.leave();
+        lab.pass(QUIET / 2);
+        assert!(is_last(&lab.ask(KEPT)), "a request in time is answered");
+        assert_eq!(lab.client().state(), tcp::State::CloseWait);
+        lab.client().close();
+        lab.pass(IN_TURN);
+        assert!(!lab.is_anybody_here());
+        assert_eq!(lab.device.resets_by_server, 0);
+    }
+
+    #[test]
+    fn who_leaves_finishes_an_answer_that_has_begun_and_takes_one_more_request() {
+        let mut lab = Lab::with_places(4, 4096);
+        lab.connect(1000);
+        lab.pass(IN_TURN);
+        lab.client().send_slice(KEPT).unwrap();
+        lab.pass(IN_TURN);
+        lab.leave();
+        let mut taken = 0;
+        for _ in 0..45 {
+            lab.pass(QUIET / 2);
+            assert!(lab.is_anybody_here());
+            taken += lab.taken(2000);
+        }
+        // All of it is in the socket now, and the client takes its time.
+        lab.pass(QUIET * 3);
+        while taken <= BIG.len() {
+            lab.pass(Duration::from_millis(20));
+            taken += lab.taken(4096);
+        }
+        lab.client().send_slice(KEPT).unwrap();
+        assert!(lab.answer().contains("Connection: close"), "what was promised is kept");
+    }
+
+    #[test]
+    fn who_leaves_closes_to_a_client_that_asks_for_nothing_more() {
+        let mut lab = Lab::with_places(4, 65_536);
+        lab.connect(1000);
+        lab.pass(IN_TURN);
+        lab.ask(KEPT);
+        // Nearly as long as a client may do nothing at all.
+        lab.pass(IDLE - Duration::from_millis(2_500));
+        lab.leave();
+        let told_at = lab.now;
+        lab.pass(QUIET - IN_TURN);
+        assert!(lab.client().may_recv() && lab.is_anybody_here());
+        assert_eq!(lab.server.poll_at(), Some(told_at + QUIET));
+        lab.pass(IN_TURN * 2);
+        assert_eq!(lab.client().state(), tcp::State::CloseWait);
+        assert!(!lab.is_anybody_here(), "it may keep its own end open");
+        lab.pass(Duration::from_secs(5));
+        assert_eq!(lab.device.resets_by_server, 0);
+    }
+
+    #[test]
+    fn who_leaves_waits_for_the_rest_of_a_request() {
+        let sent = b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbodyGET / HTTP/1.1\r\nHost: h\r\n\r\n";
+        for length in [10, sent.len() - KEPT.len() - 2] {
+            let mut lab = Lab::with_places(4, 65_536);
+            lab.connect(1000);
+            lab.pass(IN_TURN);
+            lab.ask(&sent[..length]);
+            lab.leave();
+            lab.pass(QUIET * 10);
+            assert!(lab.is_anybody_here());
+            assert!(is_last(&lab.ask(&sent[length..])));
+        }
+    }
+
+    #[test]
+    fn who_leaves_answers_also_who_comes_late() {
+        let mut lab = Lab::with_places(4, 65_536);
+        lab.leave();
+        lab.pass(QUIET * 3);
+        assert!(!lab.is_anybody_here());
+        lab.connect(1000);
+        lab.pass(QUIET / 2);
+        assert!(lab.is_anybody_here());
+        assert!(is_last(&lab.ask(KEPT)));
+        lab.client().close();
+        lab.pass(IN_TURN);
+        assert!(!lab.is_anybody_here());
+    }
+
+    #[test]
+    fn a_late_client_has_its_time_from_when_it_is_connected() {
+        let mut lab = Lab::with_places(1, 65_536);
+        lab.leave();
+        lab.connect(1000);
+        // Its word that the connection stands is lost, and comes again later than it has time to ask.
+        let handle = lab.server.connections[0].handle;
+        while lab.sockets.get::<tcp::Socket>(handle).state() != tcp::State::SynReceived {
+            lab.interface.poll_egress(lab.now, &mut lab.device, &mut lab.sockets);
+            lab.interface.poll_ingress_single(lab.now, &mut lab.device, &mut lab.sockets);
+        }
+        lab.device.lost_per_mille = 1000;
+        lab.pass(QUIET);
+        lab.device.lost_per_mille = 0;
+        while lab.sockets.get::<tcp::Socket>(handle).state() == tcp::State::SynReceived {
+            lab.pass(Duration::from_millis(20));
+        }
+        lab.pass(QUIET / 2);
+        assert!(is_last(&lab.ask(KEPT)));
+    }
+
+    #[test]
+    fn only_who_leaves_does_not_wait_for_a_client_to_close_its_end() {
+        let mut lab = Lab::with_places(4, 65_536);
+        lab.connect(1000);
+        lab.pass(IN_TURN);
+        assert!(is_last(&lab.ask(REQUEST)));
+        assert!(lab.is_anybody_here());
+        lab.leave();
+        assert!(!lab.is_anybody_here());
     }
 }
