@@ -128,6 +128,14 @@ async def test_who_is_told_to_leave_finishes_and_ends_by_itself(guests: Guests) 
         assert -0.1 <= ended_at - seen["done_at"] <= 2
 
 
+async def test_who_is_told_to_leave_does_not_wait_for_sensors(guests: Guests) -> None:
+    for target in TARGETS:
+        aggregator = f"aggregator-{target}"
+        told_at = float(await guests.python(aggregator, "farewell_to_sensors.py", *guests.wire(aggregator)))
+        ended_at, _ = await guests.end_of(aggregator)
+        assert 0.15 <= ended_at - told_at <= 1
+
+
 async def test_coap_as_aiocoap_sees_it(guests: Guests) -> None:
     pytest.importorskip("aiocoap", reason="the independent client is not installed: pip install 'wisp-edge[examples]'")
     for target in TARGETS:
