@@ -20,7 +20,7 @@ use smoltcp::wire::{
 /// The interface forgets a hardware address after a minute; then the first answer to a stranger would be lost.
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(50);
 
-/// A guest that was told to leave does so when nobody has been here for so long.
+/// A guest that was told to leave stays for so long after that, and after the last request.
 const LEAVE_AFTER: core::time::Duration = core::time::Duration::from_millis(200);
 
 /// Makes a role from its configuration and content.
