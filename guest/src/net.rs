@@ -20,6 +20,9 @@ use smoltcp::wire::{
 /// The interface forgets a hardware address after a minute; then the first answer to a stranger would be lost.
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(50);
 
+/// A guest that was told to leave stays for so long after that, and after the last request.
+const LEAVE_AFTER: core::time::Duration = core::time::Duration::from_millis(200);
+
 /// Makes a role from its configuration and content.
 pub type Make<A> = fn(&Config, Archive<'static>, &mut SocketSet<'static>) -> Result<A, ConfigError>;
 
@@ -56,8 +59,9 @@ fn start<A: App>(header: &'static ImageHeader, make: Make<A>) -> Result<core::co
     let mut app = make(&config, archive, &mut sockets)?;
     hal::seal();
     let mut announce_at = Instant::ZERO;
-    let began_at = hal::now();
-    let idle = config.get("idle").map(|_| config.duration("idle", core::time::Duration::ZERO)).transpose()?;
+    let mut idle_from = hal::now();
+    let mut is_leaving = false;
+    let mut idle = config.get("idle").map(|_| config.duration("idle", core::time::Duration::ZERO)).transpose()?;
     loop {
         let now = hal::now();
         if now >= announce_at {
@@ -72,10 +76,14 @@ fn start<A: App>(header: &'static ImageHeader, make: Make<A>) -> Result<core::co
             announce_at = now + ANNOUNCE_EVERY;
         }
         interface.poll(now, &mut device, &mut sockets);
+        if device.is_told_to_leave() && !is_leaving {
+            app.leave(now);
+            (is_leaving, idle_from, idle) = (true, now, Some(LEAVE_AFTER));
+        }
         if app.poll(&mut sockets, now) {
             continue;
         }
-        let sleep_at = idle.map(|idle| app.wanted_at(now).max(began_at) + idle.into());
+        let sleep_at = idle.map(|idle| app.wanted_at(now).max(idle_from) + idle.into());
         if sleep_at.is_some_and(|at| at <= now) {
             hal::rest(&mut device);
         }

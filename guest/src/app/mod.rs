@@ -20,4 +20,7 @@ pub trait App {
 
     /// When somebody last wanted something of it; a guest that is summoned sleeps some time after.
     fn wanted_at(&self, now: Instant) -> Instant;
+
+    /// Shall finish what it has: the guest ends once nobody is here any more.
+    fn leave(&mut self, _now: Instant) {}
 }

@@ -12,6 +12,8 @@ const RECEIVE_BYTES: usize = 2048;
 const SEND_BYTES: usize = 16 * 1024;
 /// A client that has not got on for so long makes room for another.
 const IDLE: Duration = Duration::from_secs(15);
+/// Once we are to leave, a client without a request has so long to begin one.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// Gives zeroed memory for ever.
 pub type Fresh = fn(usize) -> &'static mut [u8];
@@ -25,6 +27,8 @@ pub struct Server {
     health: String,
     /// When the last request came that wanted more.
     worked_at: Instant,
+    /// When we were told to leave.
+    told_at: Option<Instant>,
     /// In the order of their sockets' places in the set.
     connections: Vec<Connection>,
 }
@@ -43,13 +47,15 @@ struct Connection {
     moved_at: Instant,
     /// Since when it only waits for what a client that missed our last word may say again (TIME-WAIT).
     lingers_since: Option<Instant>,
+    /// Of the socket, as we last saw it.
+    state: tcp::State,
 }
 
 impl Server {
     /// Makes `size` sockets that listen on `port`, so that as many clients may connect at once.
     pub fn new(sockets: &mut SocketSet<'static>, port: u16, size: usize, fresh: Fresh) -> Self {
         let connections = (0..size).map(|_| Connection::new(sockets, port, fresh)).collect();
-        Self { port, health: "/health".into(), worked_at: Instant::ZERO, connections }
+        Self { port, health: "/health".into(), worked_at: Instant::ZERO, told_at: None, connections }
     }
 
     /// Has requests for `path` not count as work.
@@ -60,8 +66,19 @@ impl Server {
 
     /// When somebody last wanted something; now, as long as anybody is here.
     pub fn wanted_at(&self, now: Instant) -> Instant {
-        let is_here = |one: &Connection| one.is_used() && one.lingers_since.is_none();
+        // Who has got our last word may keep its own end open for long; whoever leaves does not wait for that.
+        let is_left = |one: &Connection| self.is_leaving() && one.state == tcp::State::FinWait2;
+        let is_here = |one: &Connection| one.is_used() && one.lingers_since.is_none() && !is_left(one);
         if self.connections.iter().any(is_here) { now } else { self.worked_at }
+    }
+
+    /// Answers from now on whoever comes, but keeps no connection for another request.
+    pub fn leave(&mut self, now: Instant) {
+        self.told_at = Some(now);
+    }
+
+    pub fn is_leaving(&self) -> bool {
+        self.told_at.is_some()
     }
 
     pub fn poll(&mut self, sockets: &mut SocketSet<'static>, now: Instant, answer: Answer<'_>) -> bool {
@@ -75,7 +92,7 @@ impl Server {
         };
         for connection in &mut self.connections {
             let socket = sockets.get_mut::<tcp::Socket>(connection.handle);
-            changed |= connection.poll(socket, self.port, now, noting);
+            changed |= connection.poll(socket, self.port, self.told_at, now, noting);
         }
         while self.connections.iter().filter(|one| one.lingers_since.is_some()).count() > self.connections.len() / 4 {
             changed |= self.end_longest_lingering(sockets);
@@ -132,7 +149,7 @@ impl Server {
 
     /// When the first client that does not get on is to be dropped.
     pub fn poll_at(&self) -> Option<Instant> {
-        self.connections.iter().filter(|connection| connection.is_used()).map(|connection| connection.moved_at + IDLE).min()
+        self.connections.iter().filter(|one| one.is_used()).map(|one| one.ends_at(self.told_at)).min()
     }
 }
 
@@ -154,6 +171,7 @@ impl Connection {
             underway: 0,
             moved_at: Instant::ZERO,
             lingers_since: None,
+            state: tcp::State::Closed,
         }
     }
 
@@ -161,8 +179,30 @@ impl Connection {
         self.moved_at != Instant::ZERO
     }
 
-    fn poll(&mut self, socket: &mut tcp::Socket<'_>, port: u16, now: Instant, answer: Answer<'_>) -> bool {
-        match socket.state() {
+    /// When it is to be ended, if the client does not get on before.
+    fn ends_at(&self, told_at: Option<Instant>) -> Instant {
+        match told_at {
+            Some(told_at) if self.is_quiet() => self.moved_at.max(told_at) + QUIET,
+            _ => self.moved_at + IDLE,
+        }
+    }
+
+    /// Whether the client has all that it asked for.
+    fn is_quiet(&self) -> bool {
+        let is_asking = !self.inbox.is_empty() || self.skip > 0 || self.underway > 0;
+        self.state == tcp::State::Established && !is_asking
+    }
+
+    fn poll(
+        &mut self,
+        socket: &mut tcp::Socket<'_>,
+        port: u16,
+        told_at: Option<Instant>,
+        now: Instant,
+        answer: Answer<'_>,
+    ) -> bool {
+        let before = mem::replace(&mut self.state, socket.state());
+        match self.state {
             tcp::State::Closed => return self.listen(socket, port),
             tcp::State::TimeWait if self.lingers_since.is_none() => {
                 self.forget();
@@ -175,15 +215,16 @@ impl Connection {
             self.forget();
             return false;
         }
-        if !self.is_used() || socket.send_queue() < self.underway {
+        let has_connected = before == tcp::State::SynReceived && self.state != before;
+        if !self.is_used() || has_connected || socket.send_queue() < self.underway {
             self.moved_at = now;
         }
         let mut changed = self.send(socket, now);
         changed |= self.receive(socket, now);
-        while self.body.is_none() && !self.closing && self.take_request(answer) {
+        while self.body.is_none() && !self.closing && self.take_request(told_at.is_some(), answer) {
             changed |= self.send(socket, now);
         }
-        changed |= self.end(socket, now);
+        changed |= self.end(socket, told_at, now);
         self.underway = socket.send_queue();
         changed
     }
@@ -226,12 +267,12 @@ impl Connection {
     }
 
     /// Takes one request off the inbox and puts its answer in the outbox; `false` when there is none.
-    fn take_request(&mut self, answer: Answer<'_>) -> bool {
+    fn take_request(&mut self, is_last: bool, answer: Answer<'_>) -> bool {
         let (response, keep_alive, is_head, used, body_bytes) = match parse(&self.inbox) {
             Parsed::Partial => return false,
             Parsed::Bad(status) => (Response::plain(status), false, false, self.inbox.len(), 0),
             Parsed::Complete(request, used) => {
-                (answer(&request), request.keep_alive, request.method == "HEAD", used, request.body_bytes)
+                (answer(&request), request.keep_alive && !is_last, request.method == "HEAD", used, request.body_bytes)
             }
         };
         debug_assert!(body_bytes <= LONGEST_BODY_BYTES);
@@ -269,14 +310,18 @@ impl Connection {
     }
 
     /// Closes what is done, and drops who does not get on.
-    fn end(&mut self, socket: &mut tcp::Socket<'_>, now: Instant) -> bool {
+    fn end(&mut self, socket: &mut tcp::Socket<'_>, told_at: Option<Instant>, now: Instant) -> bool {
+        let is_late = self.is_used() && now >= self.ends_at(told_at);
+        if is_late && told_at.is_some() && self.is_quiet() {
+            (self.closing, self.moved_at) = (true, now);
+        }
         let done = self.closing && self.body.is_none();
         let gone = !socket.may_recv() && self.body.is_none() && self.is_used();
         if (done || gone) && socket.may_send() {
             socket.close();
             return true;
         }
-        if self.is_used() && now >= self.moved_at + IDLE && socket.is_active() {
+        if is_late && socket.is_active() {
             self.time_out(socket);
             return true;
         }
@@ -548,5 +593,163 @@ mod tests {
             assert_eq!(lab.client().state(), tcp::State::Closed);
             assert!(lab.server.connections.iter().any(|one| one.lingers_since.is_some()));
         }
+    }
+
+    const KEPT: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+    const IN_TURN: Duration = Duration::from_millis(100);
+
+    impl Lab {
+        /// Everything that the client can take now.
+        fn answer(&mut self) -> String {
+            let mut all = Vec::new();
+            for _ in 0..100 {
+                self.pass(Duration::from_millis(20));
+                self.client().recv(|bytes| (bytes.len(), all.extend_from_slice(bytes))).unwrap_or(());
+            }
+            String::from_utf8(all).unwrap()
+        }
+
+        fn ask(&mut self, request: &[u8]) -> String {
+            self.client().send_slice(request).unwrap();
+            self.answer()
+        }
+
+        fn leave(&mut self) {
+            self.server.leave(self.now);
+        }
+
+        fn is_anybody_here(&self) -> bool {
+            self.server.wanted_at(self.now) == self.now
+        }
+    }
+
+    fn is_whole(answer: &str) -> bool {
+        answer.starts_with("HTTP/1.1 200") && answer.len() > BIG.len()
+    }
+
+    fn is_last(answer: &str) -> bool {
+        is_whole(answer) && answer.contains("Connection: close")
+    }
+
+    #[test]
+    fn who_leaves_gives_each_client_one_last_answer() {
+        let mut lab = Lab::with_places(4, 65_536);
+        lab.connect(1000);
+        lab.pass(IN_TURN);
+        assert!(!is_last(&lab.ask(KEPT)));
+        lab.leave();
+        lab.pass(QUIET / 2);
+        assert!(is_last(&lab.ask(KEPT)), "a request in time is answered");
+        assert_eq!(lab.client().state(), tcp::State::CloseWait);
+        lab.client().close();
+        lab.pass(IN_TURN);
+        assert!(!lab.is_anybody_here());
+        assert_eq!(lab.device.resets_by_server, 0);
+    }
+
+    #[test]
+    fn who_leaves_finishes_an_answer_that_has_begun_and_takes_one_more_request() {
+        let mut lab = Lab::with_places(4, 4096);
+        lab.connect(1000);
+        lab.pass(IN_TURN);
+        lab.client().send_slice(KEPT).unwrap();
+        lab.pass(IN_TURN);
+        lab.leave();
+        let mut taken = 0;
+        for _ in 0..45 {
+            lab.pass(QUIET / 2);
+            assert!(lab.is_anybody_here());
+            taken += lab.taken(2000);
+        }
+        // All of it is in the socket now, and the client takes its time.
+        lab.pass(QUIET * 3);
+        while taken <= BIG.len() {
+            lab.pass(Duration::from_millis(20));
+            taken += lab.taken(4096);
+        }
+        lab.client().send_slice(KEPT).unwrap();
+        assert!(lab.answer().contains("Connection: close"), "what was promised is kept");
+    }
+
+    #[test]
+    fn who_leaves_closes_to_a_client_that_asks_for_nothing_more() {
+        let mut lab = Lab::with_places(4, 65_536);
+        lab.connect(1000);
+        lab.pass(IN_TURN);
+        lab.ask(KEPT);
+        // Nearly as long as a client may do nothing at all.
+        lab.pass(IDLE - Duration::from_millis(2_500));
+        lab.leave();
+        let told_at = lab.now;
+        lab.pass(QUIET - IN_TURN);
+        assert!(lab.client().may_recv() && lab.is_anybody_here());
+        assert_eq!(lab.server.poll_at(), Some(told_at + QUIET));
+        lab.pass(IN_TURN * 2);
+        assert_eq!(lab.client().state(), tcp::State::CloseWait);
+        assert!(!lab.is_anybody_here(), "it may keep its own end open");
+        lab.pass(Duration::from_secs(5));
+        assert_eq!(lab.device.resets_by_server, 0);
+    }
+
+    #[test]
+    fn who_leaves_waits_for_the_rest_of_a_request() {
+        let sent = b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nbodyGET / HTTP/1.1\r\nHost: h\r\n\r\n";
+        for length in [10, sent.len() - KEPT.len() - 2] {
+            let mut lab = Lab::with_places(4, 65_536);
+            lab.connect(1000);
+            lab.pass(IN_TURN);
+            lab.ask(&sent[..length]);
+            lab.leave();
+            lab.pass(QUIET * 10);
+            assert!(lab.is_anybody_here());
+            assert!(is_last(&lab.ask(&sent[length..])));
+        }
+    }
+
+    #[test]
+    fn who_leaves_answers_also_who_comes_late() {
+        let mut lab = Lab::with_places(4, 65_536);
+        lab.leave();
+        lab.pass(QUIET * 3);
+        assert!(!lab.is_anybody_here());
+        lab.connect(1000);
+        lab.pass(QUIET / 2);
+        assert!(lab.is_anybody_here());
+        assert!(is_last(&lab.ask(KEPT)));
+        lab.client().close();
+        lab.pass(IN_TURN);
+        assert!(!lab.is_anybody_here());
+    }
+
+    #[test]
+    fn a_late_client_has_its_time_from_when_it_is_connected() {
+        let mut lab = Lab::with_places(1, 65_536);
+        lab.leave();
+        lab.connect(1000);
+        // Its word that the connection stands is lost, and comes again later than it has time to ask.
+        let handle = lab.server.connections[0].handle;
+        while lab.sockets.get::<tcp::Socket>(handle).state() != tcp::State::SynReceived {
+            lab.interface.poll_egress(lab.now, &mut lab.device, &mut lab.sockets);
+            lab.interface.poll_ingress_single(lab.now, &mut lab.device, &mut lab.sockets);
+        }
+        lab.device.lost_per_mille = 1000;
+        lab.pass(QUIET);
+        lab.device.lost_per_mille = 0;
+        while lab.sockets.get::<tcp::Socket>(handle).state() == tcp::State::SynReceived {
+            lab.pass(Duration::from_millis(20));
+        }
+        lab.pass(QUIET / 2);
+        assert!(is_last(&lab.ask(KEPT)));
+    }
+
+    #[test]
+    fn only_who_leaves_does_not_wait_for_a_client_to_close_its_end() {
+        let mut lab = Lab::with_places(4, 65_536);
+        lab.connect(1000);
+        lab.pass(IN_TURN);
+        assert!(is_last(&lab.ask(REQUEST)));
+        assert!(lab.is_anybody_here());
+        lab.leave();
+        assert!(!lab.is_anybody_here());
     }
 }

@@ -95,6 +95,12 @@ impl App for Role {
     }
 
     fn wanted_at(&self, now: Instant) -> Instant {
-        self.server.wanted_at(now).max(self.datagram_at)
+        let wanted_at = self.server.wanted_at(now);
+        // Sensors never fall silent, so whoever leaves does not wait for that.
+        if self.server.is_leaving() { wanted_at } else { wanted_at.max(self.datagram_at) }
+    }
+
+    fn leave(&mut self, now: Instant) {
+        self.server.leave(now);
     }
 }

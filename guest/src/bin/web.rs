@@ -41,4 +41,8 @@ impl App for Web {
     fn wanted_at(&self, now: Instant) -> Instant {
         self.server.wanted_at(now)
     }
+
+    fn leave(&mut self, now: Instant) {
+        self.server.leave(now);
+    }
 }

@@ -1,7 +1,7 @@
 //! What differs between the targets: clock, sleep, console, end, heap, and the network device.
 //!
 //! Both targets give the same names: `configuration`, `confidential`, `device`, `seal`, `now`, `wait`, `random_seed`, `write`,
-//! `rest`, `exit`; `microvm` has `told` as well.
+//! `rest`, `exit`; `microvm` has `told` as well. Both network devices note when the host tells the guest to leave.
 
 mod heap;
 mod memory;
@@ -26,6 +26,13 @@ pub fn exit(reason: fmt::Arguments<'_>) -> ! {
     line.bytes[line.length] = b'\n';
     write(&line.bytes[..=line.length]);
     leave()
+}
+
+/// Whether a frame tells us to finish what we have and leave (IEEE 802, local experimental EtherType 2).
+///
+/// Nobody but our host can send one: no router leads on what is not IP.
+fn is_farewell(frame: &[u8]) -> bool {
+    frame.get(12..14) == Some(&[0x88, 0xb6])
 }
 
 /// A line of bounded length, so that nothing is allocated on the way out.

@@ -68,7 +68,7 @@ def expand(desired: DesiredState, observed: ObservedState, scales: Mapping[str, 
         # One that was to go and still serves may as well stay.
         usable = [name for name in known if name in before or _is_well(name, observed)]
         kept = [name for name in usable if observed.assignments.versions[name] == version][:size]
-        taken = {*known, *observed.instances}
+        taken = {*before, *observed.instances}
         new = [*islice((name for name in _names(each.name) if name not in taken), size - len(kept))]
         near |= dict.fromkeys(new, scale.near) if scale.near else {}
         versions |= {name: observed.assignments.versions[name] for name in known if name in observed.instances}

@@ -58,6 +58,8 @@ def _reason_to_stop(spec: InstanceSpec, seen: ObservedInstance, ground: Ground, 
         return "its description changed" if rolling.is_turn(spec, seen) else ""
     if missing := ground.lacking(spec):
         return missing
+    if seen.state is InstanceState.DRAINING:
+        return "it was told to finish, and is wanted again"
     if seen.state is InstanceState.UNHEALTHY:
         return seen.reason or "it does not answer"
     if seen.state is InstanceState.STARTING and _deadline(spec, seen) <= now:

@@ -1,5 +1,6 @@
 """The guests spoken to by independent clients: curl for HTTP, aiocoap for CoAP, raw sockets for bad manners."""
 
+import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator
@@ -10,6 +11,8 @@ import pytest
 
 import wisp
 from wisp.assembly.settings import Settings
+from wisp.drivers.store.sqlite import SqliteStore
+from wisp.model.network import mac_of
 
 HERE = Path(__file__).parent
 PAGE = b"0123456789" * 2000
@@ -54,6 +57,26 @@ class Guests:
         assert status == 0, output
         return output
 
+    def wire(self, instance: str) -> tuple[str, str]:
+        """Give the host's end of an instance's tap, and the hardware address at the other."""
+        store = SqliteStore(self._cloud.folder.database)
+        try:
+            newest = store.plan()
+        finally:
+            store.close()
+        assert newest is not None
+        (tap,) = (tap for tap in newest[1].network.taps if tap.name == instance)
+        return tap.interface, mac_of(tap.address)
+
+    async def end_of(self, instance: str) -> tuple[float, str]:
+        """Give when an instance ended by itself [s since the epoch], and how."""
+        async with asyncio.timeout(10):
+            while True:
+                for _, event in self._cloud.events():
+                    if (event.what, event.subject) == ("instance-exited", instance):
+                        return event.at.seconds, event.message
+                await asyncio.sleep(0.1)
+
 
 @pytest.fixture
 async def guests(tmp_path: Path) -> AsyncIterator[Guests]:
@@ -89,6 +112,28 @@ async def test_http_as_curl_sees_it(guests: Guests) -> None:
 async def test_many_clients_and_bad_manners(guests: Guests) -> None:
     for target in TARGETS:
         assert await guests.python(f"web-{target}", "manners.py") == "well\n"
+
+
+async def test_who_is_told_to_leave_finishes_and_ends_by_itself(guests: Guests) -> None:
+    for target, status in (("spt", 0), ("microvm", 1)):  # isa-debug-exit has QEMU end with (0 << 1) | 1
+        web = f"web-{target}"
+        seen = json.loads(await guests.python(web, "farewell.py", *guests.wire(web)))
+        assert seen["problems"] == []
+        assert min(seen["answers"]) >= 3
+        assert seen["first"] == ["keep-alive"]
+        assert seen["last"] == ["close"]
+        assert seen["idle"] == "", "closed, not reset"
+        ended_at, reason = await guests.end_of(web)
+        assert f"status {status}" in reason
+        assert -0.1 <= ended_at - seen["done_at"] <= 2
+
+
+async def test_who_is_told_to_leave_does_not_wait_for_sensors(guests: Guests) -> None:
+    for target in TARGETS:
+        aggregator = f"aggregator-{target}"
+        told_at = float(await guests.python(aggregator, "farewell_to_sensors.py", *guests.wire(aggregator)))
+        ended_at, _ = await guests.end_of(aggregator)
+        assert 0.15 <= ended_at - told_at <= 1
 
 
 async def test_coap_as_aiocoap_sees_it(guests: Guests) -> None:

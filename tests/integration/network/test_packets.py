@@ -4,8 +4,11 @@ import struct
 from dataclasses import replace
 from ipaddress import IPv4Address
 
+import pytest
+
 from wisp.model.action import ShapeLink
 from wisp.model.description import LinkShape
+from wisp.primitives.errors import PermanentDriverError
 from wisp.testing.network import DEVICE, FIRST, GUEST, SECOND, SMALL, UPLINK, creations
 
 PLAIN = LinkShape()
@@ -116,6 +119,21 @@ async def test_nothing_comes_on_a_tap_that_nobody_sent(cloud):
     await cloud.apply(creations(SMALL))
     frames = await cloud.call("frames", GUEST.name, SECOND.name, "127.0.0.1", [])
     assert [frame for frame in frames if not is_listener_report(frame)] == []
+
+
+async def test_a_farewell_comes_to_the_guest_as_a_frame_of_its_own_kind(cloud):
+    await cloud.apply(creations(SMALL))
+    frames = await cloud.call("farewell", GUEST.name, GUEST.namespace, GUEST.interface, "02:00:00:00:00:02")
+    (frame,) = [frame for frame in frames if not is_listener_report(frame)]
+    assert frame[:6] == GUEST_MAC
+    assert frame[12:] == b"\x88\xb6" + bytes(46)
+
+
+async def test_a_farewell_to_nobody_is_refused(cloud):
+    await cloud.apply(creations(SMALL))
+    for namespace, interface in (("host/nowhere", GUEST.interface), (GUEST.namespace, "t-nobody")):
+        with pytest.raises(PermanentDriverError):
+            await cloud.call("farewell", GUEST.name, namespace, interface, "02:00:00:00:00:02")
 
 
 async def test_settings_are_ours_and_not_the_machines(cloud):

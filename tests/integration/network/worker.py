@@ -97,6 +97,15 @@ class Worker:
         finally:
             os.close(descriptor)
 
+    async def farewell(self, tap: str, namespace: str, interface: str, mac: str) -> list[bytes]:
+        """Say farewell to a guest, and give the frames that come to its tap."""
+        (descriptor,) = await self._keeper.fetch([f"tap/{tap}"])
+        try:
+            await self._network.farewell(namespace, interface, mac)
+            return list(_waiting(descriptor))
+        finally:
+            os.close(descriptor)
+
     async def setting(self, namespace: str, path: str) -> str:
         return await self._inside(namespace, lambda: (Path("/proc/sys/net") / path).read_text().strip())
 

@@ -215,19 +215,38 @@ def test_a_published_port_is_a_relay_on_the_host_of_its_instance():
 
 
 def test_addresses_given_out_stay_and_the_lowest_free_one_is_next():
-    before = assign(hosts=["x"], links=[], devices=["d"], placement={"a": "x", "b": "x"}, previous=Assignments())
-    after = assign(
-        hosts=["w", "x"], links=[], devices=["e", "d"], placement={"c": "x", "b": "x", "d2": "w"}, previous=before
+    before = given_out(hosts=["x"], devices=["d"], virtual=["v"], placement={"a": "x", "b": "x"})
+    after = given_out(
+        hosts=["w", "x"],
+        devices=["e", "d"],
+        virtual=["u", "v"],
+        placement={"c": "x", "b": "x", "d2": "w"},
+        previous=before,
+        in_use={"10.0.32.2"},
     )
     assert after.subnets == {"x": 1, "w": 2}
     assert after.addresses == {
-        "b": "10.0.16.3", "c": "10.0.16.2", "d2": "10.0.32.2", "d": "100.64.0.1", "e": "100.64.0.2",
+        "b": "10.0.16.3", "c": "10.0.16.2", "d2": "10.0.32.3", "d": "100.64.0.1", "e": "100.64.0.2",
+        "v": "192.168.0.1", "u": "192.168.0.2",
     }  # fmt: skip
+
+
+def given_out(*, hosts, devices=(), virtual=(), placement=None, previous=None, in_use=()):
+    return assign(
+        hosts=hosts,
+        links=[],
+        devices=devices,
+        virtual=virtual,
+        placement=placement or {},
+        versions={},
+        previous=previous or Assignments(),
+        in_use=in_use,
+    )
 
 
 def test_too_many_hosts_are_refused():
     with pytest.raises(StateError, match="5000 hosts, at most 4095"):
-        assign(hosts=map(str, range(5000)), links=[], devices=[], placement={}, previous=Assignments())
+        given_out(hosts=map(str, range(5000)))
 
 
 def test_more_hosts_than_addresses_are_infeasible():

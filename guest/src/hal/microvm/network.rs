@@ -2,6 +2,7 @@
 
 use super::interrupt;
 use crate::config::{Config, ConfigError};
+use crate::hal;
 use alloc::alloc::{Layout, alloc_zeroed, dealloc};
 use alloc::collections::VecDeque;
 use alloc::string::ToString;
@@ -65,6 +66,9 @@ pub struct NetDevice {
     given: VecDeque<Vec<u8>>,
     /// Whether what is sent comes back.
     turns_back: bool,
+    is_told_to_leave: bool,
+    /// Whether our tender carries our frames, so that it can hold them back.
+    is_tended: bool,
 }
 
 pub fn device(config: &Config) -> Result<NetDevice, ConfigError> {
@@ -82,6 +86,8 @@ pub fn device(config: &Config) -> Result<NetDevice, ConfigError> {
         free: Vec::with_capacity(QUEUE),
         given: VecDeque::new(),
         turns_back: false,
+        is_told_to_leave: false,
+        is_tended: config.get("told").is_some(),
     };
     for _ in 0..QUEUE {
         device.offer(buffer());
@@ -130,6 +136,7 @@ impl NetDevice {
         // SAFETY: the card has given the buffer back.
         frame[..length].copy_from_slice(unsafe { &buffer.as_ref()[header..header + length] });
         self.offer(buffer);
+        self.is_told_to_leave |= hal::is_farewell(&frame[..length]);
         Some(Received { frame, length })
     }
 
@@ -142,6 +149,21 @@ impl NetDevice {
     pub fn turn_back(&mut self, turns_back: bool) {
         self.turns_back = turns_back;
         self.given.clear();
+    }
+
+    pub fn is_told_to_leave(&self) -> bool {
+        self.is_told_to_leave
+    }
+
+    pub fn is_tended(&self) -> bool {
+        self.is_tended
+    }
+
+    /// Returns when the card has sent all that it was given: what it still has at our end is lost.
+    pub fn send_all(&mut self) {
+        while !self.sending.is_empty() {
+            self.reclaim();
+        }
     }
 
     fn offer(&mut self, mut buffer: NonNull<Buffer>) {

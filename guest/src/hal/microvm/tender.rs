@@ -16,15 +16,19 @@ pub fn told(device: &mut NetDevice) -> String {
 
 /// Ends the virtual machine, as nobody wants anything now, unless a frame waits.
 ///
-/// The hypervisor takes frames off the tap before we see them; so the tender first holds them back, and then has us
-/// look a last time.
+/// The hypervisor takes frames off the tap before we see them; so a tender first holds them back, and then has us
+/// look a last time. Without one, what comes just after that look is lost.
 pub fn rest(device: &mut NetDevice) {
-    write(b"wisp-idle\n");
-    listen(device);
-    if device.has_frame() {
-        write(b"wisp-busy\n");
-    } else {
+    if device.is_tended() {
+        write(b"wisp-idle\n");
+        listen(device);
+    }
+    if !device.has_frame() {
+        device.send_all();
         leave_with(0);
+    }
+    if device.is_tended() {
+        write(b"wisp-busy\n");
     }
 }
 

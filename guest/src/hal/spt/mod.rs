@@ -127,10 +127,11 @@ pub struct NetDevice {
     frame: [u8; FRAME_BYTES],
     /// Frames to receive before all others.
     given: Vec<Vec<u8>>,
+    is_told_to_leave: bool,
 }
 
 pub fn device(_config: &Config) -> Result<NetDevice, ConfigError> {
-    Ok(NetDevice { frame: [0; FRAME_BYTES], given: Vec::new() })
+    Ok(NetDevice { frame: [0; FRAME_BYTES], given: Vec::new(), is_told_to_leave: false })
 }
 
 impl NetDevice {
@@ -142,6 +143,10 @@ impl NetDevice {
     /// Has a frame be received before all others.
     pub fn give(&mut self, frame: Vec<u8>) {
         self.given.push(frame);
+    }
+
+    pub fn is_told_to_leave(&self) -> bool {
+        self.is_told_to_leave
     }
 }
 
@@ -157,7 +162,9 @@ impl Device for NetDevice {
             }
             None => syscall::read(TAP, &mut self.frame)?,
         };
-        Some((Received(&self.frame[..length]), Free))
+        let frame = &self.frame[..length];
+        self.is_told_to_leave |= super::is_farewell(frame);
+        Some((Received(frame), Free))
     }
 
     fn transmit(&mut self, _: Instant) -> Option<Free> {

@@ -141,10 +141,7 @@ class EmulatedNetwork:
         Raises:
             PermanentDriverError: There is no such namespace.
         """
-        if namespace not in self._kernel.knows():
-            raise PermanentDriverError(
-                f"namespace {namespace} does not exist (yet)", driver="network", operation="socket", subject=namespace
-            )
+        self._need(namespace, "socket")
         return await self._blocking(self._kernel.socket_in, namespace, _tcp_socket)
 
     async def listeners(
@@ -155,10 +152,7 @@ class EmulatedNetwork:
         Raises:
             PermanentDriverError: There is no such namespace.
         """
-        if namespace not in self._kernel.knows():
-            raise PermanentDriverError(
-                f"namespace {namespace} does not exist (yet)", driver="network", operation="listen", subject=namespace
-            )
+        self._need(namespace, "listen")
         await self._blocking(self._kernel.add_own_address, namespace, f"{address}/32")
 
         async def make(kind: socket.SocketKind, bind: bool) -> socket.socket:
@@ -169,6 +163,27 @@ class EmulatedNetwork:
             await make(socket.SOCK_STREAM, True),
             await make(socket.SOCK_DGRAM, False),
         )
+
+    async def farewell(self, namespace: str, interface: str, mac: str) -> None:
+        """Tell the guest behind a tap to finish what it has, and to end once nobody is connected; it does not answer.
+
+        Args:
+            namespace: Of the guest's host.
+            interface: The host's end of the tap.
+            mac: The guest's hardware address.
+
+        Raises:
+            PermanentDriverError: There is no such namespace or interface.
+            TransientDriverError: The tap is full.
+        """
+        self._need(namespace, "farewell")
+        await self._blocking(self._kernel.farewell, namespace, interface, mac)
+
+    def _need(self, namespace: str, operation: str) -> None:
+        if namespace not in self._kernel.knows():
+            raise PermanentDriverError(
+                f"namespace {namespace} does not exist (yet)", driver="network", operation=operation, subject=namespace
+            )
 
     async def _carry_out(
         self, actions: Iterable[NetworkAction], state: NetworkState, undo: list[tuple[NetworkAction, ...]]

@@ -18,6 +18,7 @@ from wisp.drivers.network import nat
 from wisp.drivers.network import place as p
 from wisp.drivers.network.alias import link_alias, tap_alias
 from wisp.drivers.network.contents import LOOPBACK, Contents, Counters, read_contents, read_counters
+from wisp.drivers.network.farewell import say_farewell
 from wisp.drivers.network.netlink import Message, NetlinkSocket
 from wisp.drivers.network.xtables import IPV4_TABLE, IPV6_TABLE, Passage, Table
 from wisp.model.description import LinkShape
@@ -126,6 +127,10 @@ class Kernel:
     def socket_in(self, namespace: str, make_socket: Callable[[], socket.socket]) -> socket.socket:
         """Give a socket that belongs to a namespace."""
         return p.socket_inside(self.netns(namespace), self._home, make_socket)
+
+    def farewell(self, namespace: str, interface: str, mac: str) -> None:
+        """Tell the guest behind a tap to finish what it has and go."""
+        say_farewell(self.netns(namespace), self._home, interface, mac)
 
     def create_namespaces(self, namespaces: Sequence[Namespace]) -> dict[str, int]:
         """Make namespaces and give their descriptors; they vanish unless somebody else holds those."""
