@@ -30,6 +30,11 @@ class HealthMonitor:
     def __init__(self, prober: HealthProber, clock: Clock, report: Callable[[Report], None]) -> None:
         self._prober, self._clock, self._report = prober, clock, report
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._answer_ms: dict[str, float] = {}
+
+    def answer_ms(self, handle: Handle) -> float | None:
+        """Give how long the last health check took [ms]; ``None`` before the first."""
+        return self._answer_ms.get(handle.child)
 
     def has(self, handle: Handle) -> bool:
         """Whether the instance is being watched."""
@@ -41,6 +46,7 @@ class HealthMonitor:
 
     def remove(self, handle: Handle) -> None:
         """Stop watching an instance; one that is not watched is fine."""
+        self._answer_ms.pop(handle.child, None)
         if task := self._tasks.pop(handle.child, None):
             task.cancel()
 
@@ -69,7 +75,9 @@ class HealthMonitor:
         silent = 0
         while True:
             await asyncio.sleep(spec.health.interval.seconds)
+            begin = self._clock.now()
             problem = await self._prober.probe(spec, within=spec.health.timeout)
+            self._answer_ms[handle.child] = (self._clock.now() - begin).ms
             silent = 0 if problem is None else silent + 1
             if problem is None or silent == spec.health.failures:
                 self._tell(spec, handle, problem)

@@ -5,13 +5,14 @@ Reports go one way, through the ``report`` callable; nothing is asked back.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 
 from wisp.agent.health import HealthMonitor
 from wisp.model.action import DrainInstance, NetworkAction, RemoveNamespace, StartInstance, StopInstance
 from wisp.model.description import Kind
 from wisp.model.instance import Handle, InstanceSpec, InstanceState, ObservedInstance, WarmPool
+from wisp.model.load import LoadReported
 from wisp.model.network import mac_of
 from wisp.model.plan import Plan
 from wisp.model.report import (
@@ -47,6 +48,7 @@ log = logging.getLogger(__name__)
 STOP_GRACE = Duration.of_seconds(3)
 STARTS_AT_ONCE = 8
 LOOK_EVERY = Duration.of_seconds(10)
+LOAD_EVERY = Duration.of_seconds(1)
 # The program behind links that delay; while it does not run, they do not.
 DELAY_CHILD = "delay"
 POOL_LAG = Duration.of_ms(200)
@@ -64,6 +66,7 @@ class LocalAgent:
         pools: Has guests boot ahead.
         names: Answers for the cloud's names.
         secrets: Gives the values of the secrets that a spec names, at the moment they are needed.
+        cpu_seconds: Gives the processor time that a process and its children have used; ``None`` for one that is gone.
         clock: Tells the time of what is reported.
         report: Takes every report.
     """
@@ -79,9 +82,11 @@ class LocalAgent:
         pools: WarmPools,
         names: NameService,
         secrets: Callable[[InstanceSpec], Awaitable[Mapping[str, str]]],
+        cpu_seconds: Callable[[int], float | None],
         clock: Clock,
         report: Callable[[Report], None],
     ) -> None:
+        self._cpu_seconds = cpu_seconds
         self._drivers, self._network, self._lives = drivers, network, lives
         self._secrets, self._clock, self._report = secrets, clock, report
         self._monitor = HealthMonitor(prober, clock, report)
@@ -135,6 +140,27 @@ class LocalAgent:
                 await self._pools.keep_warm(self._wanted_pools or ())
             except WispError as failure:
                 log.warning("warm pools cannot be filled: %s", failure)
+
+    async def measure_load(self) -> None:
+        """Report the load of what may have several instances from time to time, until cancelled."""
+        while True:
+            await asyncio.sleep(LOAD_EVERY.seconds)
+            if self._plan is not None and self._plan.elastic:
+                try:
+                    self._report(await self._load({name for group in self._plan.elastic for name in group.members}))
+                except WispError as failure:
+                    log.warning("the load cannot be measured: %s", failure)
+
+    async def _load(self, names: Collection[str]) -> LoadReported:
+        handles = [handle for handle in self._running.values() if handle.instance in names]
+        used = {handle.instance: self._cpu_seconds(handle.pid) for handle in handles if handle.pid}
+        took = {handle.instance: self._monitor.answer_ms(handle) for handle in handles}
+        return LoadReported(
+            connections=await self._network.connections(),
+            cpu_seconds={name: seconds for name, seconds in used.items() if seconds is not None},
+            answer_ms={name: ms for name, ms in took.items() if ms is not None},
+            at=self._clock.now(),
+        )
 
     async def _look_at_network(self) -> None:
         """Report the network as it is; one that cannot be looked at now is looked at again later."""

@@ -19,6 +19,7 @@ from wisp.assembly.settings import CloudFolder, Settings
 from wisp.controller.core import ControllerCore
 from wisp.controller.runner import Runner
 from wisp.drivers.clock.system import SystemClock
+from wisp.drivers.processes import cpu_seconds, process_tree
 from wisp.drivers.store.sqlite import SqliteStore
 from wisp.model.instance import InstanceSpec, InstanceState, ObservedInstance
 from wisp.model.observation import ObservedState
@@ -61,6 +62,7 @@ async def run(folder: CloudFolder, settings: Settings) -> None:
         pools=hands.pools,
         names=hands.names,
         secrets=hands.secrets_of,
+        cpu_seconds=lambda pid: cpu_seconds(process_tree(pid)),
         clock=clock,
         report=runner.put,
     )
@@ -72,6 +74,7 @@ async def run(folder: CloudFolder, settings: Settings) -> None:
         tasks.create_task(agent.watch())
         tasks.create_task(agent.look_around())
         tasks.create_task(agent.keep_warm())
+        tasks.create_task(agent.measure_load())
         tasks.create_task(agent.serve_names())
         tasks.create_task(runner.run(agent))
 
@@ -99,7 +102,7 @@ def state_of(core: ControllerCore) -> ControllerState:
             for seen in core.instances.values()
             if seen.failures >= ENOUGH_FAILURES and seen.state in FAILED and digests.get(seen.name) == seen.spec_digest
         ),
-        network_done=core.plan is not None and core.plan.network == core.observed.network,
+        network_done=core.has_network,
     )
 
 

@@ -1,21 +1,23 @@
 """Rows and summaries for people, gathered from the store, the plan and ``/proc``."""
 
-import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from pathlib import Path
 
+from wisp.drivers.processes import cpu_seconds, process_tree, proportional_set_size, start_ticks
 from wisp.model.action import (
     Action,
     AddRoute,
     CreateLink,
     CreateNamespace,
     CreateTap,
+    DrainInstance,
     RemoveLink,
     RemoveNamespace,
     RemoveRoute,
     RemoveTap,
+    RemoveVirtualAddress,
+    SetVirtualAddress,
     ShapeLink,
     StartInstance,
     StopInstance,
@@ -25,19 +27,43 @@ from wisp.model.instance import InstanceSpec, ObservedInstance
 from wisp.model.plan import Plan
 from wisp.model.view import Change, HostRow, InstanceRow
 
-TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
-
 
 def instance_rows(
     desired: DesiredState, plan: Plan, seen: Mapping[str, ObservedInstance], *, alive: bool
 ) -> list[InstanceRow]:
-    """Give a row for every planned instance, in the plan's order.
+    """Give a row for every planned instance, in the plan's order, then for those that finish what they have.
 
     Args:
         alive: Whether the cloud's keeper lives; without it nothing runs, whatever was seen last.
     """
     sites = {host.name: host.site for host in desired.hosts}
-    return [_row(spec, seen.get(spec.name), sites.get(spec.host, ""), alive) for spec in plan.instances]
+    planned = {spec.name for spec in plan.instances}
+    leaving = [each for each in seen.values() if alive and each.handle and each.name not in planned]
+    return [
+        *(_row(spec, seen.get(spec.name), sites.get(spec.host, ""), alive) for spec in plan.instances),
+        *(_leaving_row(each) for each in leaving),
+    ]
+
+
+def _leaving_row(seen: ObservedInstance) -> InstanceRow:
+    assert seen.handle is not None  # noqa: S101 - picked so
+    pids = _pids(seen)
+    return InstanceRow(
+        name=seen.name,
+        kind=seen.handle.driver,
+        site="",
+        host="",
+        address=None,
+        address6=None,
+        state=str(seen.state),
+        start_ms=seen.start_ms,
+        memory_bytes=proportional_set_size(pids),
+        cpu_seconds=cpu_seconds(pids),
+        pid=pids[0] if pids else None,
+        failures=seen.failures,
+        reason="it is not wanted any more",
+        is_workload=False,
+    )
 
 
 def _row(spec: InstanceSpec, seen: ObservedInstance | None, site: str, alive: bool) -> InstanceRow:
@@ -84,45 +110,12 @@ def host_rows(desired: DesiredState, plan: Plan) -> tuple[HostRow, ...]:
     )
 
 
-def process_tree(pid: int) -> tuple[int, ...]:
-    """Give a process and all that it started; a guest's tender is not alone."""
-    with suppress(OSError):
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return pid, *(each for child in children for each in process_tree(int(child)))
-    return ()
-
-
-def proportional_set_size(pids: Sequence[int]) -> int | None:
-    """Give the memory of processes, shared pages split among their users [byte]; ``None`` when they are gone."""
-    total_bytes = 0
-    for pid in pids:
-        with suppress(OSError):
-            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
-                    total_bytes += int(line.split()[1]) * 1024
-    return total_bytes or None
-
-
-def cpu_seconds(pids: Sequence[int]) -> float | None:
-    """Give the processor time that processes have used [s]; ``None`` when they are gone."""
-    ticks = []
-    for pid in pids:
-        with suppress(OSError):
-            fields = _stat(pid)
-            ticks += [int(fields[11]) + int(fields[12])]
-    return sum(ticks) / TICKS_PER_SECOND if ticks else None
-
-
 def _pids(seen: ObservedInstance) -> tuple[int, ...]:
     """Give an instance's processes; none when another process has got its number."""
     with suppress(OSError):
-        if seen.handle and seen.handle.start_ticks in (0, int(_stat(seen.pid)[19])):
+        if seen.handle and seen.handle.start_ticks in (0, start_ticks(seen.pid)):
             return process_tree(seen.pid)
     return ()
-
-
-def _stat(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
 def changes(actions: Iterable[Action]) -> tuple[Change, ...]:
@@ -173,6 +166,13 @@ def _change(action: Action) -> Change:
             return Change(sign="+", subject=f"instance {spec.name}", detail=f"{spec.kind} on {spec.host}")
         case StopInstance(name=name, reason=reason):
             return Change(sign="-", subject=f"instance {name}", detail=reason)
+        case DrainInstance(name=name):
+            return Change(sign="-", subject=f"instance {name}", detail="when it has finished")
+        case SetVirtualAddress(virtual_address=each):
+            what = f"virtual address {each.address} of {each.namespace}"
+            return Change(sign="+", subject=what, detail=f"to {', '.join(each.members)}")
+        case RemoveVirtualAddress(virtual_address=each):
+            return Change(sign="-", subject=f"virtual address {each.address} of {each.namespace}", detail="")
     raise TypeError(f"no line for {action}")
 
 

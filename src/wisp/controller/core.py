@@ -9,6 +9,7 @@ from typing import assert_never
 
 from wisp.controller.operations import Operations, kind_of
 from wisp.controller.records import Records
+from wisp.controller.scaling import Decision, Scaling
 from wisp.model.action import (
     Action,
     CreateNamespace,
@@ -24,6 +25,7 @@ from wisp.model.action import (
 )
 from wisp.model.description import DesiredState
 from wisp.model.instance import InstanceState, ObservedInstance
+from wisp.model.load import LoadReported
 from wisp.model.network import Network
 from wisp.model.observation import Event, ObservedState, Severity
 from wisp.model.operation import Cause, Operation, OperationKind
@@ -135,6 +137,8 @@ class ControllerCore:
         self._due_at: Instant | None = None
         self._notes = _Notes()
         self._operations, self._before = Operations(operations), before
+        self._desired, self._scaling = DesiredState(name=""), Scaling()
+        self._has_network = False
 
     @property
     def instances(self) -> Mapping[str, ObservedInstance]:
@@ -143,17 +147,22 @@ class ControllerCore:
 
     def handle(self, events: Sequence[Input], *, now: Instant) -> Step:
         """Take a batch of events in, in order, and give what follows from them all."""
-        if all(self._is_no_news(event) for event in events):
+        decisions = [each for event in events if isinstance(event, LoadReported) for each in self._decisions(event)]
+        if not decisions and all(self._is_no_news(event) for event in events):
             return Step(wake_at=self._due_at)
         self._notes = _Notes()
         for event in events:
             self._take_in(event, now)
+        if decisions:
+            self._scale(decisions, now)
         step = self._next_step(now)
         self._due_at = step.wake_at
         return step
 
     def _is_no_news(self, event: Input) -> bool:
-        """Whether an event says that all is still well with an instance; most do, and nothing follows."""
+        """Whether an event says that all is still well with an instance, as most do, or only how much is asked."""
+        if isinstance(event, LoadReported):
+            return True
         if not isinstance(event, HealthReported) or event.problem is not None:
             return False
         seen = self._records.by_child(event.child)
@@ -163,6 +172,11 @@ class ControllerCore:
     def is_settled(self) -> bool:
         """Whether the world was as planned, with every instance answering, at the end of the last step."""
         return self._settled
+
+    @property
+    def has_network(self) -> bool:
+        """Whether the network was as planned at the end of the last step."""
+        return self._has_network
 
     def check_state(self) -> None:
         """Assert what must hold between events; tests call it after every event."""
@@ -195,7 +209,7 @@ class ControllerCore:
                 self._exited(event, now)
             case HealthReported():
                 self._health(event, now)
-            case Woken():
+            case LoadReported() | Woken():
                 pass
             case _:
                 assert_never(event)
@@ -211,10 +225,33 @@ class ControllerCore:
             self._tell(now, "plan-infeasible", names, "no placement exists; the running cloud stays", Severity.ERROR)
             return
         self._begin(event, decided, now)
-        self.plan, self.revision = decided, event.revision
-        self.observed = replace(self.observed, assignments=decided.assignments)
-        self._notes.planned = (event.revision, decided)
+        self._desired, self.revision = desired, event.revision
+        self._follow_plan(decided)
         self._tell(now, "planned", f"revision {event.revision}", f"{len(decided.instances)} instances placed")
+
+    def _follow_plan(self, decided: Plan) -> None:
+        self.plan = decided
+        self.observed = replace(self.observed, assignments=decided.assignments)
+        self._notes.planned = (self.revision, decided)
+
+    def _decisions(self, load: LoadReported) -> Sequence[Decision]:
+        """Say what the load asks for; nothing while anything else is under way."""
+        if self.plan is None:
+            return ()
+        decisions = self._scaling.decide(self._desired.instances, self.plan, load)
+        return decisions if self._settled and not self._operations.is_following else ()
+
+    def _scale(self, decisions: Sequence[Decision], now: Instant) -> None:
+        """Have as many instances as the load needs."""
+        scales = {each.name: each.scale for each in decisions}
+        decided = make_plan(self._desired, self.observed, rng=self._rng(), scales=scales)
+        what = ", ".join(f"{each.name} to {each.scale.count} ({each.why})" for each in decisions)
+        if isinstance(decided, Infeasible):
+            self._tell(now, "scaling-infeasible", what, "no host has room; it stays as it is", Severity.WARNING)
+            return
+        self._follow_plan(decided)
+        self._operations.scale(", ".join(scales), what, now)
+        self._tell(now, "scaling", ", ".join(scales), what)
 
     def _begin(self, event: DesiredChanged, decided: Plan, now: Instant) -> None:
         """Open the operation that the new plan is."""
@@ -384,6 +421,7 @@ class ControllerCore:
     def _next_step(self, now: Instant) -> Step:
         actions = () if self.plan is None else reconcile(self.plan, self.observed, now=now)
         self._settled = self._is_settled(actions)
+        self._has_network = self.plan is not None and not any(isinstance(action, NetworkAction) for action in actions)
         stops = tuple(a for a in actions if isinstance(a, StopInstance) and a.name not in self._busy)
         self._busy |= {stop.name: stop.reason for stop in stops}
         drains = tuple(a for a in actions if isinstance(a, DrainInstance))

@@ -24,6 +24,7 @@ class Operations:
         self._wish = next((each for each in known if not _is_heal(each) and not each.state.is_final), None)
         self._heals = {each.subject: each for each in known if _is_heal(each) and not each.state.is_final}
         self._changed: dict[int, Operation] = {}
+        self._why = ""  # of the wish, where nobody wished it
 
     def take_changed(self) -> tuple[Operation, ...]:
         """Give those that changed since this was last asked, in their order."""
@@ -36,8 +37,13 @@ class Operations:
         if revision <= self._newest_revision:
             return  # an earlier controller began it
         self._give_up(kind, revision, now)
-        self._newest_revision = revision
+        self._newest_revision, self._why = revision, ""
         self._wish = self._begun(kind, f"revision {revision}", revision, "", now)
+
+    def scale(self, subject: str, why: str, now: Instant) -> None:
+        """Begin what the load asks for; nothing else is under way."""
+        self._why = why
+        self._wish = self._begun(OperationKind.SCALE, subject, self._newest_revision, why, now)
 
     def refuse(self, kind: OperationKind, revision: int, reason: str, now: Instant) -> None:
         """Note a desired state that nothing comes of; what went on goes on."""
@@ -85,12 +91,12 @@ class Operations:
         if self._wish is None:
             return
         if settled:
-            self._kept(_closed(self._wish, OperationState.COMPLETED, now))
+            self._kept(replace(_closed(self._wish, OperationState.COMPLETED, now), reason=self._why))
             self._wish = None
             return
         state = OperationState.FAILED_TEMP if stuck else OperationState.PROCESSING
         phases = _with_phase(_with_phase(self._wish.phases, "network", network, now), "instances", True, now)
-        followed = replace(self._wish, state=state, reason=stuck, phases=phases)
+        followed = replace(self._wish, state=state, reason=stuck or self._why, phases=phases)
         if followed != self._wish:
             self._wish = self._kept(followed)
 
@@ -128,8 +134,15 @@ def kind_of(before: Plan | None, after: Plan) -> OperationKind | None:
     old, new = ({spec.name: spec.digest for spec in plan.instances} for plan in (before, after))
     kept_as_it_was = all(new.get(name, digest) == digest for name, digest in old.items())
     before_groups, after_groups = ({spec.group for spec in plan.instances} for plan in (before, after))
-    is_scaling = kept_as_it_was and old.keys() != new.keys() and before_groups == after_groups
+    is_same_version = _versions(before) == _versions(after)
+    is_scaling = kept_as_it_was and old.keys() != new.keys() and before_groups == after_groups and is_same_version
     return OperationKind.SCALE if is_scaling else OperationKind.UPDATE
+
+
+def _versions(plan: Plan) -> set[str]:
+    """Give the versions of what has several instances."""
+    versions = plan.assignments.versions
+    return {versions[spec.name] for spec in plan.instances if spec.name in versions}
 
 
 def _is_heal(operation: Operation) -> bool:

@@ -1,6 +1,7 @@
 """What an agent reports: outcomes of actions, and things that happened by themselves."""
 
 from wisp.model.instance import Handle, ObservedInstance
+from wisp.model.load import LoadReported
 from wisp.model.network import Network
 from wisp.primitives.time import Instant
 from wisp.primitives.values import frozen
@@ -104,4 +105,5 @@ Report = (
     | InstanceStopped
     | InstanceExited
     | HealthReported
+    | LoadReported
 )

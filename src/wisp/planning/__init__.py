@@ -21,6 +21,8 @@ from wisp.planning.zone import make_zone
 from wisp.primitives.chance import Rng
 from wisp.primitives.errors import StateError
 
+__all__ = ["Scale", "plan"]
+
 
 def plan(
     desired: DesiredState,

@@ -1,6 +1,6 @@
 """The port that makes the network."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from wisp.model.action import NetworkAction
@@ -27,6 +27,15 @@ class NetworkDriver(Protocol):
         Args:
             namespace, interface: Of the tap.
             mac: The guest's hardware address.
+
+        Raises:
+            TransientDriverError: Worth trying again.
+            PermanentDriverError: The machine cannot do this.
+        """
+        ...
+
+    async def connections(self) -> Mapping[tuple[str, str], int]:
+        """Give namespace and virtual address → connections that came since its members last changed.
 
         Raises:
             TransientDriverError: Worth trying again.

@@ -1,6 +1,6 @@
 """The network without a machine: it keeps and checks the state, and carries no packet."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from wisp.model.action import NetworkAction
 from wisp.model.effect import NetworkState
@@ -30,6 +30,10 @@ class SimulatedNetwork:
         for action in actions:
             state.apply(action)
         self._network = state.network()
+
+    async def connections(self) -> Mapping[tuple[str, str], int]:
+        """Give none: nobody connects."""
+        return {}
 
     async def observe(self) -> Network:
         """Give what exists."""
