@@ -16,6 +16,7 @@ from typing import Any
 from wisp.bench import asker, boot_plan
 from wisp.bench.asker import Outcome
 from wisp.bench.boot import BootSetup, run_cases
+from wisp.bench.change import Changed, ask_while_it_changes, failed_requests
 from wisp.bench.cloud import BenchCloud, CloudFactory, tree_cpu_seconds
 from wisp.bench.figures import Figure, Report, percentile
 from wisp.bench.machine import machine_facts, versions
@@ -83,6 +84,7 @@ class Found:
     bursts_s: dict[str, list[float]] = field(default_factory=dict)
     idle_percent: list[float] = field(default_factory=list)
     peers: dict[str, list[float]] = field(default_factory=dict)
+    changed: Changed = field(default_factory=Changed)
 
 
 async def run_summon(
@@ -107,6 +109,7 @@ async def run_summon(
         await _with(make_cloud(description), _ask_all, found, amount, progress)
         description.write_text(HEAD + _lines(_resting_names()))
         await _with(make_cloud(description), _rest, found, amount, progress)
+        found.changed = await ask_while_it_changes(make_cloud, Path(folder), quick=quick, progress=progress)
     return report(found)
 
 
@@ -228,9 +231,14 @@ def report(found: Found) -> Report:
                 bar=BARS["idle_cpu_percent"],
                 note=f"{SLEEPING} asleep and {RUNNING} running, half spt and half microvm, all processes of the cloud",
             ),
+            failed_requests(found.changed),
             _peers(found),
         ),
-        raw={"cases": _cases(found), "lost": {case: _lost(times) for case, times in found.times.items()}},
+        raw={
+            "cases": _cases(found),
+            "lost": {case: _lost(times) for case, times in found.times.items()},
+            "failed": found.changed.why,
+        },
     )
 
 
