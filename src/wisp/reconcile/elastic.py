@@ -93,7 +93,8 @@ class Elastic:
         """Have one that is not needed any more finish, then stop it."""
         if tap.address in self._served:
             return  # until nobody is led to it
-        if seen.state is InstanceState.READY:
+        # One that was just woken answers long before we ask whether it does.
+        if seen.state in (InstanceState.READY, InstanceState.STARTING):
             self.drains.append(DrainInstance(name=seen.name, handle=seen.handle, tap=tap))
             return
         if seen.state is InstanceState.DRAINING and (until := seen.changed_at + group.drain) > self._now:
