@@ -117,6 +117,29 @@ def test_who_dies_is_led_to_no_longer_and_comes_back() -> None:
     assert all(len(each.members) == 3 for each in world.network.virtual_addresses if each.members)
 
 
+def test_one_that_is_woken_serves_and_the_old_one_is_not_asked_again() -> None:
+    """It answers whoever wanted it, though nobody has asked whether it is well."""
+
+    def sleepy(vdu: Vdu) -> DesiredState:
+        made = cloud(1, vdu)
+        return replace(made, instances=tuple(replace(each, idle_timeout=SECOND) for each in made.instances))
+
+    world = World()
+    world.desire(sleepy(WEB))
+    world.run(SECOND)
+    world.wake("web-1")
+    world.run(Duration.of_ms(1))
+    world.silent = {"web-2"}
+    world.desire(sleepy(NEWER), revision=2)
+    world.run(Duration.of_ms(100))
+    assert world.drained == ["web-1"], "it was woken, so somebody may be there"
+    world.wake("web-2")
+    world.run(SECOND)
+    names = {tap.address: tap.name for tap in world.network.taps}
+    assert {names[each] for va in world.network.virtual_addresses for each in va.members} == {"web-2"}
+    assert world.drained == ["web-1"]
+
+
 def test_addresses_of_those_that_still_run_are_not_given_out() -> None:
     world = up(2)
     world.busy = {"web-1", "web-2"}

@@ -93,8 +93,7 @@ class Elastic:
         """Have one that is not needed any more finish, then stop it."""
         if tap.address in self._served:
             return  # until nobody is led to it
-        # One that was just woken answers long before we ask whether it does.
-        if seen.state in (InstanceState.READY, InstanceState.STARTING):
+        if seen.state is InstanceState.READY or _was_woken(seen):
             self.drains.append(DrainInstance(name=seen.name, handle=seen.handle, tap=tap))
             return
         if seen.state is InstanceState.DRAINING and (until := seen.changed_at + group.drain) > self._now:
@@ -103,7 +102,13 @@ class Elastic:
         self.stops.append(StopInstance(name=seen.name, handle=seen.handle, reason="it is not wanted any more"))
 
     def _is_well(self, name: str) -> bool:
-        return name in self._seen and self._seen[name].state.is_well
+        seen = self._seen.get(name)
+        return seen is not None and (seen.state.is_well or _was_woken(seen))
+
+
+def _was_woken(seen: ObservedInstance) -> bool:
+    """Whether it slept and was wanted: it answers long before we ask whether it does."""
+    return seen.state is InstanceState.STARTING and seen.handle is not None and seen.handle.is_summoned
 
 
 def _addresses(group: ElasticGroup, serving: Mapping[str, Tap]) -> Iterator[VirtualAddress]:
