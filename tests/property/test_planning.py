@@ -16,6 +16,7 @@ from wisp.model.observation import ObservedState
 from wisp.model.peer import Peers
 from wisp.model.plan import Infeasible, Plan
 from wisp.planning import plan
+from wisp.planning.elastic import expand
 from wisp.planning.problem import Delays
 from wisp.planning.routing import Topology
 
@@ -39,7 +40,7 @@ def test_capacity_is_never_exceeded(desired):
     hosts = planned(desired).assignments.hosts
     cpu, memory = Counter(), Counter()
     cpu_awake, memory_awake = Counter(), Counter()
-    for instance in desired.instances:
+    for instance in expand(desired, NOTHING, {}).desired.instances:
         host, vdu = hosts[instance.name], instance.vdu
         if instance.idle_timeout is None:
             cpu[host] += vdu.cpu_millicores
@@ -57,6 +58,7 @@ def test_capacity_is_never_exceeded(desired):
 def test_constraints_are_kept(desired):
     placement = planned(desired).assignments.hosts
     hosts = {host.name: host for host in desired.hosts}
+    desired = expand(desired, NOTHING, {}).desired
     peers, delays = Peers(desired.instances), Delays(desired)
     for instance in desired.instances:
         host, constraints = hosts[placement[instance.name]], instance.constraints

@@ -11,12 +11,12 @@ from tests.property.world import World, observed_instance
 from wisp.model.action import ShapeLink
 from wisp.model.description import LinkShape
 from wisp.model.instance import InstanceState
-from wisp.model.observation import ObservedState
 from wisp.model.plan import Plan
 from wisp.primitives.time import Duration
 from wisp.reconcile import reconcile, wake_at
+from wisp.reconcile.elastic import Elastic
 
-ROUNDS = 8
+ROUNDS = 40  # of several instances one is replaced after another
 LONG = Duration.of_seconds(60)
 
 
@@ -38,7 +38,18 @@ def settle(world: World, plan: Plan) -> None:
 def assert_agrees(world: World, plan: Plan) -> None:
     seen = world.observed()
     assert reconcile(plan, seen, now=world.now) == ()
-    assert seen.network == plan.network
+    assert seen.network == Elastic(plan, seen, now=world.now).network
+    for name in ("namespaces", "links", "taps", "routes"):
+        assert getattr(seen.network, name) == getattr(plan.network, name)
+    for group in plan.elastic:
+        led = {
+            member
+            for each in seen.network.virtual_addresses
+            if each.address == group.address
+            for member in each.members
+        }
+        assert led
+        assert led <= {spec.address for spec in plan.instances if spec.name in group.members}
     assert set(seen.instances) == {spec.name for spec in plan.instances}
     for spec in plan.instances:
         assert seen.instances[spec.name].state.is_well
@@ -59,7 +70,7 @@ def test_from_one_plan_to_another_and_to_nothing(first, second):
     world = World()
     before = planned(first)
     settle(world, before)
-    after = planned(second, ObservedState(assignments=before.assignments))
+    after = planned(second, replace(world.observed(), assignments=before.assignments))
     settle(world, after)
     assert_agrees(world, after)
     settle(world, Plan())
@@ -98,6 +109,9 @@ def damage(world: World, chance: Random, plan: Plan) -> None:
     for name in list(world.taps):
         if chance.random() < 0.2:
             world.remove_tap(name)
+    for key in list(world.virtual_addresses):
+        if chance.random() < 0.3:
+            del world.virtual_addresses[key]
     for key in list(world.routes):
         if chance.random() < 0.2:
             del world.routes[key]

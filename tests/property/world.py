@@ -8,16 +8,19 @@ from wisp.model.action import (
     CreateLink,
     CreateNamespace,
     CreateTap,
+    DrainInstance,
     RemoveLink,
     RemoveNamespace,
     RemoveRoute,
     RemoveTap,
+    RemoveVirtualAddress,
+    SetVirtualAddress,
     ShapeLink,
     StartInstance,
     StopInstance,
 )
 from wisp.model.instance import Handle, InstanceSpec, InstanceState, ObservedInstance
-from wisp.model.network import Namespace, Network, Route, Tap, VirtualLink
+from wisp.model.network import Namespace, Network, Route, Tap, VirtualAddress, VirtualLink
 from wisp.model.observation import ObservedState
 from wisp.primitives.time import Duration, Instant
 
@@ -30,6 +33,7 @@ class World:
         self.links: dict[str, VirtualLink] = {}
         self.taps: dict[str, Tap] = {}
         self.routes: dict[tuple[str, str], Route] = {}
+        self.virtual_addresses: dict[tuple[str, str], VirtualAddress] = {}
         self.instances: dict[str, ObservedInstance] = {}
         self.now = Instant(10**18)
 
@@ -40,6 +44,7 @@ class World:
             links=frozenset(self.links.values()),
             taps=frozenset(self.taps.values()),
             routes=frozenset(self.routes.values()),
+            virtual_addresses=frozenset(self.virtual_addresses.values()),
         )
         return ObservedState(network=network, instances=dict(self.instances))
 
@@ -88,6 +93,16 @@ class World:
                 self.routes[route.namespace, route.destination] = route
             case RemoveRoute(route=route):
                 self.routes.pop((route.namespace, route.destination), None)
+            case SetVirtualAddress(virtual_address=each):
+                assert each.namespace in self.namespaces
+                self.virtual_addresses[each.namespace, each.address] = each
+            case RemoveVirtualAddress(virtual_address=each):
+                self.virtual_addresses.pop((each.namespace, each.address), None)
+            case DrainInstance(name=name):
+                assert self.instances[name].state in (InstanceState.READY, InstanceState.STARTING)
+                self.instances[name] = replace(
+                    self.instances[name], state=InstanceState.EXITED, handle=None, changed_at=self.now
+                )
             case StartInstance(spec=spec):
                 self._start(spec)
             case StopInstance(name=name):
@@ -109,6 +124,8 @@ class World:
         for tap in list(self.taps.values()):
             if tap.namespace == name:
                 self.remove_tap(tap.name)
+        left = {key: each for key, each in self.virtual_addresses.items() if each.namespace != name}
+        self.virtual_addresses = left
 
     def remove_link(self, name: str) -> None:
         """Take a link away, with the routes over it."""
