@@ -72,7 +72,7 @@ fn start<A: App>(header: &'static ImageHeader, make: Make<A>) -> Result<core::co
             announce_at = now + ANNOUNCE_EVERY;
         }
         interface.poll(now, &mut device, &mut sockets);
-        if app.poll(&mut sockets, now) {
+        if app.poll(&mut interface, &mut sockets, now) {
             continue;
         }
         let sleep_at = idle.map(|idle| app.wanted_at(now).max(began_at) + idle.into());
