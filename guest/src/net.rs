@@ -80,7 +80,7 @@ fn start<A: App>(header: &'static ImageHeader, make: Make<A>) -> Result<core::co
             app.leave(now);
             (is_leaving, idle_from, idle) = (true, now, Some(LEAVE_AFTER));
         }
-        if app.poll(&mut sockets, now) {
+        if app.poll(&mut interface, &mut sockets, now) {
             continue;
         }
         let sleep_at = idle.map(|idle| app.wanted_at(now).max(idle_from) + idle.into());

@@ -43,7 +43,7 @@ fn play<A: App>(device: &mut hal::NetDevice, make: Make<A>, options: &str, archi
     for _ in 0..TURNS {
         let now = hal::now();
         interface.poll(now, device, &mut sockets);
-        app.poll(&mut sockets, now);
+        app.poll(&mut interface, &mut sockets, now);
         let socket = sockets.get_mut::<tcp::Socket>(client);
         if !is_sent && socket.can_send() {
             is_sent = socket.send_slice(REQUEST).is_ok();

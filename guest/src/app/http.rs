@@ -1,8 +1,12 @@
 //! HTTP/1.1 as a server needs it: requests read from bytes, answers written to bytes (RFC 9110, RFC 9112).
 
+use crate::app::cache::Contents;
+use crate::app::later::Takes;
 use alloc::format;
+use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt::Write;
 
 pub const LONGEST_HEAD_BYTES: usize = 4096;
 pub const LONGEST_BODY_BYTES: usize = 64 * 1024;
@@ -13,7 +17,10 @@ pub struct Request<'a> {
     pub method: &'a str,
     /// Path without query, percent-encoding left as it came.
     pub path: &'a str,
-    head: &'a str,
+    /// Path with query.
+    pub target: &'a str,
+    /// Header lines, without the last line's end.
+    pub head: &'a str,
     pub keep_alive: bool,
     pub body_bytes: usize,
 }
@@ -38,51 +45,74 @@ pub enum Parsed<'a> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    Ok = 200,
-    PartialContent = 206,
-    NotModified = 304,
-    BadRequest = 400,
-    NotFound = 404,
-    MethodNotAllowed = 405,
-    RequestTimeout = 408,
-    ContentTooLarge = 413,
-    RangeNotSatisfiable = 416,
-    HeadTooLarge = 431,
-    NotImplemented = 501,
-    VersionNotSupported = 505,
+    Ok,
+    PartialContent,
+    NotModified,
+    BadRequest,
+    NotFound,
+    MethodNotAllowed,
+    RequestTimeout,
+    ContentTooLarge,
+    RangeNotSatisfiable,
+    HeadTooLarge,
+    NotImplemented,
+    BadGateway,
+    GatewayTimeout,
+    VersionNotSupported,
+    /// Whatever an origin said.
+    Passed(u16),
 }
 
 impl Status {
-    fn words(self) -> &'static str {
+    fn said(self) -> (u16, &'static str) {
         match self {
-            Self::Ok => "OK",
-            Self::PartialContent => "Partial Content",
-            Self::NotModified => "Not Modified",
-            Self::BadRequest => "Bad Request",
-            Self::NotFound => "Not Found",
-            Self::MethodNotAllowed => "Method Not Allowed",
-            Self::RequestTimeout => "Request Timeout",
-            Self::ContentTooLarge => "Content Too Large",
-            Self::RangeNotSatisfiable => "Range Not Satisfiable",
-            Self::HeadTooLarge => "Request Header Fields Too Large",
-            Self::NotImplemented => "Not Implemented",
-            Self::VersionNotSupported => "HTTP Version Not Supported",
+            Self::Ok => (200, "OK"),
+            Self::PartialContent => (206, "Partial Content"),
+            Self::NotModified => (304, "Not Modified"),
+            Self::BadRequest => (400, "Bad Request"),
+            Self::NotFound => (404, "Not Found"),
+            Self::MethodNotAllowed => (405, "Method Not Allowed"),
+            Self::RequestTimeout => (408, "Request Timeout"),
+            Self::ContentTooLarge => (413, "Content Too Large"),
+            Self::RangeNotSatisfiable => (416, "Range Not Satisfiable"),
+            Self::HeadTooLarge => (431, "Request Header Fields Too Large"),
+            Self::NotImplemented => (501, "Not Implemented"),
+            Self::BadGateway => (502, "Bad Gateway"),
+            Self::GatewayTimeout => (504, "Gateway Timeout"),
+            Self::VersionNotSupported => (505, "HTTP Version Not Supported"),
+            Self::Passed(code) => (code, ""),
         }
     }
 }
 
-/// A body that is there already, or was made for this answer.
-#[derive(Debug, PartialEq, Eq)]
+/// A body that is there already, was made for this answer, or comes bit by bit.
+#[derive(Debug)]
 pub enum Body {
     Static(&'static [u8]),
     Made(Vec<u8>),
+    /// From one byte up to another of something stored.
+    Stored(Rc<Contents>, usize, usize),
+    Piped(Takes),
 }
 
 impl Body {
-    pub fn bytes(&self) -> &[u8] {
+    /// `None` when it is not known before the end.
+    pub fn length(&self) -> Option<usize> {
         match self {
-            Self::Static(bytes) => bytes,
-            Self::Made(bytes) => bytes,
+            Self::Static(bytes) => Some(bytes.len()),
+            Self::Made(bytes) => Some(bytes.len()),
+            Self::Stored(_, from, to) => Some(to - from),
+            Self::Piped(takes) => takes.length(),
+        }
+    }
+
+    /// What lies in one piece from `at` on; nothing at the end, and of what is piped.
+    pub fn piece(&self, at: usize) -> &[u8] {
+        match self {
+            Self::Static(bytes) => &bytes[at..],
+            Self::Made(bytes) => &bytes[at..],
+            Self::Stored(contents, from, to) => contents.piece(from + at, *to),
+            Self::Piped(_) => &[],
         }
     }
 }
@@ -102,7 +132,13 @@ impl Response {
 
     /// A short answer in words.
     pub fn plain(status: Status) -> Self {
-        let text = format!("{} {}\n", status as u16, status.words());
+        Self::told(status, "")
+    }
+
+    /// A short answer in words, with a reason.
+    pub fn told(status: Status, reason: &str) -> Self {
+        let ((code, words), colon) = (status.said(), if reason.is_empty() { "" } else { ": " });
+        let text = format!("{code} {words}{colon}{reason}\n");
         Self::new(status, "text/plain; charset=utf-8", Body::Made(text.into_bytes()))
     }
 
@@ -118,12 +154,15 @@ impl Response {
     /// Status line and headers; the length stands there also where the body is left out (HEAD).
     pub fn head(&self, keep_alive: bool) -> Vec<u8> {
         let connection = if keep_alive { "keep-alive" } else { "close" };
-        let length = match self.status {
-            Status::NotModified => String::new(),
-            _ => format!("Content-Length: {}\r\n", self.body.bytes().len()),
+        let (code, words) = self.status.said();
+        let length = match self.body.length() {
+            Some(length) if !matches!(code, 204 | 304) => format!("Content-Length: {length}\r\n"),
+            _ => String::new(),
         };
-        let (code, words) = (self.status as u16, self.status.words());
-        format!("HTTP/1.1 {code} {words}\r\n{}{length}Connection: {connection}\r\n\r\n", self.headers).into_bytes()
+        let mut head = String::with_capacity(self.headers.len() + 128);
+        // Writing to a string does not fail.
+        let _ = write!(head, "HTTP/1.1 {code} {words}\r\n{}{length}Connection: {connection}\r\n\r\n", self.headers);
+        head.into_bytes()
     }
 }
 
@@ -162,7 +201,7 @@ fn request(head: &str) -> Result<Request<'_>, Status> {
         _ => return Err(Status::BadRequest),
     };
     let path = target.split_once('?').map_or(target, |(path, _)| path);
-    Ok(Request { method, path, head: headers, keep_alive, body_bytes: body_bytes(headers)? })
+    Ok(Request { method, path, target, head: headers, keep_alive, body_bytes: body_bytes(headers)? })
 }
 
 /// Path and query of a target, which proxies are sent with scheme and authority (RFC 9112, 3.2.2).
@@ -189,7 +228,7 @@ fn body_bytes(headers: &str) -> Result<usize, Status> {
     }
 }
 
-fn header<'a>(headers: &'a str, name: &str) -> Option<&'a str> {
+pub fn header<'a>(headers: &'a str, name: &str) -> Option<&'a str> {
     headers.split("\r\n").find_map(|line| {
         let (key, value) = line.split_once(':')?;
         key.eq_ignore_ascii_case(name).then(|| value.trim())
@@ -197,7 +236,7 @@ fn header<'a>(headers: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// How many lines a header has.
-fn count(headers: &str, name: &str) -> usize {
+pub fn count(headers: &str, name: &str) -> usize {
     headers.split("\r\n").filter(|line| line.split_once(':').is_some_and(|(key, _)| key.eq_ignore_ascii_case(name))).count()
 }
 
@@ -225,7 +264,7 @@ pub fn range(value: Option<&str>, length: usize) -> Range {
         (Ok(from), Ok(to)) if from <= to => Range::Unsatisfiable,
         (Ok(from), Err(_)) if last.trim().is_empty() && from < length => Range::Part(from, length),
         (Ok(_), Err(_)) if last.trim().is_empty() => Range::Unsatisfiable,
-        (Err(_), Ok(0)) if first.trim().is_empty() => Range::Unsatisfiable,
+        (Err(_), Ok(count)) if first.trim().is_empty() && count.min(length) == 0 => Range::Unsatisfiable,
         (Err(_), Ok(count)) if first.trim().is_empty() => Range::Part(length.saturating_sub(count), length),
         _ => Range::Whole,
     }
@@ -316,6 +355,8 @@ mod tests {
             assert_eq!(range(Some(text), 10), expected, "{text}");
         }
         assert_eq!(range(None, 10), Range::Whole);
+        assert_eq!(range(Some("bytes=-3"), 0), Range::Unsatisfiable);
+        assert_eq!(range(Some("bytes=0-"), 0), Range::Unsatisfiable);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! An HTTP server on a bounded pool of TCP sockets.
 
-use crate::app::http::{LONGEST_BODY_BYTES, LONGEST_HEAD_BYTES, Parsed, Request, Response, Status, parse};
+use crate::app::http::{Body, LONGEST_BODY_BYTES, LONGEST_HEAD_BYTES, Parsed, Request, Response, Status, parse};
+use crate::app::later::{Answer, Promise};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::mem;
@@ -10,6 +11,8 @@ use smoltcp::time::{Duration, Instant};
 
 const RECEIVE_BYTES: usize = 2048;
 const SEND_BYTES: usize = 16 * 1024;
+/// A request rarely needs more room than this; what does gives the rest back.
+const ORDINARY_HEAD_BYTES: usize = 1024;
 /// A client that has not got on for so long makes room for another.
 const IDLE: Duration = Duration::from_secs(15);
 /// Once we are to leave, a client without a request has so long to begin one.
@@ -18,8 +21,8 @@ const QUIET: Duration = Duration::from_secs(1);
 /// Gives zeroed memory for ever.
 pub type Fresh = fn(usize) -> &'static mut [u8];
 
-/// What a role answers; bodies of requests are read and dropped.
-pub type Answer<'a> = &'a mut dyn FnMut(&Request<'_>) -> Response;
+/// Asks a role; bodies of requests are read and dropped.
+pub type Ask<'a> = &'a mut dyn FnMut(&Request<'_>) -> Answer;
 
 pub struct Server {
     port: u16,
@@ -38,6 +41,8 @@ struct Connection {
     inbox: Vec<u8>,
     head: Vec<u8>,
     body: Option<Response>,
+    /// An answer that comes later, and whether only its head is wanted.
+    waits: Option<(Promise, bool)>,
     sent: usize,
     skip: usize,
     closing: bool,
@@ -81,14 +86,14 @@ impl Server {
         self.told_at.is_some()
     }
 
-    pub fn poll(&mut self, sockets: &mut SocketSet<'static>, now: Instant, answer: Answer<'_>) -> bool {
+    pub fn poll(&mut self, sockets: &mut SocketSet<'static>, now: Instant, ask: Ask<'_>) -> bool {
         let mut changed = false;
         let (health, worked_at) = (&self.health, &mut self.worked_at);
         let noting = &mut |request: &Request<'_>| {
             if request.path != health {
                 *worked_at = now;
             }
-            answer(request)
+            ask(request)
         };
         for connection in &mut self.connections {
             let socket = sockets.get_mut::<tcp::Socket>(connection.handle);
@@ -165,6 +170,7 @@ impl Connection {
             inbox: Vec::new(),
             head: Vec::new(),
             body: None,
+            waits: None,
             sent: 0,
             skip: 0,
             closing: false,
@@ -189,18 +195,11 @@ impl Connection {
 
     /// Whether the client has all that it asked for.
     fn is_quiet(&self) -> bool {
-        let is_asking = !self.inbox.is_empty() || self.skip > 0 || self.underway > 0;
+        let is_asking = !self.is_free() || !self.inbox.is_empty() || self.skip > 0 || self.underway > 0;
         self.state == tcp::State::Established && !is_asking
     }
 
-    fn poll(
-        &mut self,
-        socket: &mut tcp::Socket<'_>,
-        port: u16,
-        told_at: Option<Instant>,
-        now: Instant,
-        answer: Answer<'_>,
-    ) -> bool {
+    fn poll(&mut self, socket: &mut tcp::Socket<'_>, port: u16, told_at: Option<Instant>, now: Instant, ask: Ask<'_>) -> bool {
         let before = mem::replace(&mut self.state, socket.state());
         match self.state {
             tcp::State::Closed => return self.listen(socket, port),
@@ -219,14 +218,29 @@ impl Connection {
         if !self.is_used() || has_connected || socket.send_queue() < self.underway {
             self.moved_at = now;
         }
-        let mut changed = self.send(socket, now);
+        let mut changed = self.take_awaited();
+        changed |= self.send(socket, now);
         changed |= self.receive(socket, now);
-        while self.body.is_none() && !self.closing && self.take_request(told_at.is_some(), answer) {
+        while self.is_free() && !self.closing && self.take_request(told_at.is_some(), ask) {
             changed |= self.send(socket, now);
+        }
+        if self.awaits_us() && socket.send_queue() == 0 {
+            self.moved_at = now;
         }
         changed |= self.end(socket, told_at, now);
         self.underway = socket.send_queue();
         changed
+    }
+
+    /// Whether no answer is under way.
+    fn is_free(&self) -> bool {
+        self.body.is_none() && self.waits.is_none()
+    }
+
+    /// Whether it is our turn, so that the client cannot get on.
+    fn awaits_us(&self) -> bool {
+        let is_starved = |one: &Response| matches!(&one.body, Body::Piped(takes) if takes.is_empty());
+        self.waits.is_some() || (self.head.is_empty() && self.body.as_ref().is_some_and(is_starved))
     }
 
     fn listen(&mut self, socket: &mut tcp::Socket<'_>, port: u16) -> bool {
@@ -238,7 +252,7 @@ impl Connection {
     fn forget(&mut self) {
         self.inbox.clear();
         self.head.clear();
-        (self.body, self.sent, self.skip, self.closing, self.underway) = (None, 0, 0, false, 0);
+        (self.body, self.waits, self.sent, self.skip, self.closing, self.underway) = (None, None, 0, 0, false, 0);
         self.moved_at = Instant::ZERO;
     }
 
@@ -246,7 +260,7 @@ impl Connection {
         let begins = self.inbox.is_empty() && self.skip == 0;
         let mut changed = false;
         // A slice does not reach over the ring's end, so there may be a second one.
-        while socket.can_recv() && self.inbox.len() <= LONGEST_HEAD_BYTES {
+        while self.waits.is_none() && socket.can_recv() && self.inbox.len() <= LONGEST_HEAD_BYTES {
             let inbox = &mut self.inbox;
             let skip = &mut self.skip;
             let taken = socket.recv(|bytes| {
@@ -266,25 +280,47 @@ impl Connection {
         changed
     }
 
-    /// Takes one request off the inbox and puts its answer in the outbox; `false` when there is none.
-    fn take_request(&mut self, is_last: bool, answer: Answer<'_>) -> bool {
-        let (response, keep_alive, is_head, used, body_bytes) = match parse(&self.inbox) {
+    /// Takes one request off the inbox and has it answered; `false` when there is none.
+    fn take_request(&mut self, is_last: bool, ask: Ask<'_>) -> bool {
+        let (answer, keep_alive, is_head, used, body_bytes) = match parse(&self.inbox) {
             Parsed::Partial => return false,
-            Parsed::Bad(status) => (Response::plain(status), false, false, self.inbox.len(), 0),
+            Parsed::Bad(status) => (Response::plain(status).into(), false, false, self.inbox.len(), 0),
             Parsed::Complete(request, used) => {
-                (answer(&request), request.keep_alive && !is_last, request.method == "HEAD", used, request.body_bytes)
+                (ask(&request), request.keep_alive && !is_last, request.method == "HEAD", used, request.body_bytes)
             }
         };
         debug_assert!(body_bytes <= LONGEST_BODY_BYTES);
         let body_here = body_bytes.min(self.inbox.len() - used);
         self.inbox.drain(..used + body_here);
+        self.inbox.shrink_to(ORDINARY_HEAD_BYTES);
         self.skip = body_bytes - body_here;
         self.closing = !keep_alive;
-        self.head = response.head(keep_alive);
-        // Of an answer to HEAD only the head goes out: its body counts as sent.
-        self.sent = if is_head { response.body.bytes().len() } else { 0 };
-        self.body = Some(response);
+        match answer {
+            Answer::Now(response) => self.begin(response, is_head),
+            Answer::Later(promise) => self.waits = Some((promise, is_head)),
+        }
         true
+    }
+
+    /// Begins with an answer that has come meanwhile.
+    fn take_awaited(&mut self) -> bool {
+        let Some((promise, is_head)) = &self.waits else { return false };
+        let (Some(response), is_head) = (promise.take(), *is_head) else { return false };
+        self.waits = None;
+        self.begin(response, is_head);
+        true
+    }
+
+    /// Puts an answer in the outbox. One of unknown length ends with the connection.
+    fn begin(&mut self, mut response: Response, is_head: bool) {
+        self.closing |= response.body.length().is_none();
+        self.head = response.head(!self.closing);
+        response.headers = String::new();
+        if is_head {
+            response.body = Body::Static(b"");
+        }
+        self.sent = 0;
+        self.body = Some(response);
     }
 
     /// Sends what fits of head and body.
@@ -294,17 +330,33 @@ impl Connection {
         while !self.head.is_empty() && socket.can_send() {
             let Ok(count) = socket.send_slice(&self.head) else { return changed };
             self.head.drain(..count);
+            if self.head.is_empty() {
+                self.head = Vec::new();
+            }
             (self.moved_at, changed) = (now, true);
         }
-        let body = response.body.bytes();
-        while self.head.is_empty() && self.sent < body.len() && socket.can_send() {
-            let Ok(count) = socket.send_slice(&body[self.sent..]) else { return changed };
+        while self.head.is_empty() && socket.can_send() {
+            let count = match &response.body {
+                Body::Piped(takes) => takes.take(|bytes| socket.send_slice(bytes).unwrap_or(0)),
+                body => socket.send_slice(body.piece(self.sent)).unwrap_or(0),
+            };
+            if count == 0 {
+                break;
+            }
             self.sent += count;
             (self.moved_at, changed) = (now, true);
         }
-        if self.head.is_empty() && self.sent >= body.len() {
+        let is_whole = match &response.body {
+            // Only so can the client tell that something is missing.
+            Body::Piped(takes) if takes.is_broken() && socket.send_queue() == 0 => {
+                socket.abort();
+                return true;
+            }
+            Body::Piped(takes) => takes.is_whole(),
+            body => body.piece(self.sent).is_empty(),
+        };
+        if self.head.is_empty() && is_whole {
             self.body = None;
-            self.sent = 0;
         }
         changed
     }
@@ -315,8 +367,8 @@ impl Connection {
         if is_late && told_at.is_some() && self.is_quiet() {
             (self.closing, self.moved_at) = (true, now);
         }
-        let done = self.closing && self.body.is_none();
-        let gone = !socket.may_recv() && self.body.is_none() && self.is_used();
+        let done = self.closing && self.is_free();
+        let gone = !socket.may_recv() && self.is_free() && self.is_used();
         if (done || gone) && socket.may_send() {
             socket.close();
             return true;
@@ -329,7 +381,7 @@ impl Connection {
     }
 
     fn time_out(&mut self, socket: &mut tcp::Socket<'_>) {
-        if self.body.is_none() && !self.inbox.is_empty() && socket.can_send() {
+        if self.is_free() && !self.inbox.is_empty() && socket.can_send() {
             let _ = socket.send_slice(&Response::plain(Status::RequestTimeout).head(false));
             socket.close();
         } else {
@@ -342,78 +394,12 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::http::Body;
-    use alloc::collections::VecDeque;
-    use smoltcp::iface::{Config, Interface};
-    use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
-    use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr, Ipv4Packet, TcpPacket};
+    use crate::app::wire::{PORT, Wire};
+    use smoltcp::iface::Interface;
+    use smoltcp::wire::IpAddress;
 
-    const PORT: u16 = 80;
-    const ETHERNET_BYTES: usize = 14;
     const BIG: &[u8] = &[b'x'; 100_000];
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
-
-    /// What is sent arrives, but for what is lost.
-    struct Wire {
-        under_way: VecDeque<Vec<u8>>,
-        lost_per_mille: u64,
-        random: u64,
-        resets_by_server: usize,
-    }
-
-    impl Wire {
-        fn new() -> Self {
-            Self { under_way: VecDeque::new(), lost_per_mille: 0, random: 1, resets_by_server: 0 }
-        }
-
-        fn send(&mut self, packet: Vec<u8>) {
-            if let Ok(ip) = Ipv4Packet::new_checked(&packet[ETHERNET_BYTES..]) {
-                let tcp = TcpPacket::new_checked(ip.payload()).unwrap();
-                self.resets_by_server += usize::from(tcp.rst() && tcp.src_port() == PORT);
-            }
-            self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            if (self.random >> 33) % 1000 >= self.lost_per_mille {
-                self.under_way.push_back(packet);
-            }
-        }
-    }
-
-    struct Arrived(Vec<u8>);
-
-    impl RxToken for Arrived {
-        fn consume<R, F: FnOnce(&[u8]) -> R>(self, take: F) -> R {
-            take(&self.0)
-        }
-    }
-
-    impl TxToken for &mut Wire {
-        fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, fill: F) -> R {
-            let mut packet = alloc::vec![0; length];
-            let result = fill(&mut packet);
-            self.send(packet);
-            result
-        }
-    }
-
-    impl Device for Wire {
-        type RxToken<'a> = Arrived;
-        type TxToken<'a> = &'a mut Wire;
-
-        fn receive(&mut self, _: Instant) -> Option<(Arrived, &mut Wire)> {
-            let packet = self.under_way.pop_front()?;
-            Some((Arrived(packet), self))
-        }
-
-        fn transmit(&mut self, _: Instant) -> Option<&mut Wire> {
-            Some(self)
-        }
-
-        fn capabilities(&self) -> DeviceCapabilities {
-            let mut capabilities = DeviceCapabilities::default();
-            (capabilities.medium, capabilities.max_transmission_unit) = (Medium::Ethernet, 1514);
-            capabilities
-        }
-    }
 
     /// A server and a client, on a network and a clock of their own.
     struct Lab {
@@ -433,8 +419,7 @@ mod tests {
         fn with_places(size: usize, client_bytes: usize) -> Self {
             let mut device = Wire::new();
             let now = Instant::from_millis(1);
-            let mut interface = Interface::new(Config::new(EthernetAddress([2, 0, 0, 0, 0, 1]).into()), &mut device, now);
-            interface.update_ip_addrs(|list| list.push(IpCidr::new(IpAddress::v4(127, 0, 0, 1), 8)).unwrap());
+            let interface = device.interface(now);
             let mut sockets = SocketSet::new(alloc::vec![]);
             let server = Server::new(&mut sockets, PORT, size, |size| alloc::vec![0; size].leak());
             let buffer = || tcp::SocketBuffer::new(alloc::vec![0; client_bytes]);
@@ -453,7 +438,7 @@ mod tests {
 
         fn turn(&mut self) {
             self.interface.poll(self.now, &mut self.device, &mut self.sockets);
-            let answer = &mut |_: &Request<'_>| Response::new(Status::Ok, "text/plain", Body::Static(BIG));
+            let answer = &mut |_: &Request<'_>| Response::new(Status::Ok, "text/plain", Body::Static(BIG)).into();
             while self.server.poll(&mut self.sockets, self.now, answer) {}
         }
 
@@ -519,7 +504,7 @@ mod tests {
             lab.interface.poll_ingress_single(lab.now, &mut lab.device, &mut lab.sockets);
             lab.now += Duration::from_millis(1);
         }
-        let answer = &mut |_: &Request<'_>| Response::plain(Status::Ok);
+        let answer = &mut |_: &Request<'_>| Response::plain(Status::Ok).into();
         lab.server.poll(&mut lab.sockets, lab.now, answer);
         lab.client().abort();
         lab.pass(IDLE * 2);

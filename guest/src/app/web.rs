@@ -1,31 +1,50 @@
-//! The role `web`: baked-in static content.
+//! The role `web`: baked-in static content, and with an origin what that has.
 
-use crate::app::http::{Body, Range, Request, Response, Status, decoded_path, range};
+use crate::app::http::{Body, Range, Request, Response, Status, decoded_path, header, range};
+use crate::app::later::Answer;
 use crate::content::{Archive, File};
 use alloc::format;
 use alloc::string::String;
+use smoltcp::time::Instant;
 
-/// Answers from an archive; without one, with a page that tells the instance's name.
-pub struct Site {
-    archive: Archive<'static>,
-    name: String,
+/// Where what an archive does not have is asked for.
+pub trait Beyond {
+    fn answer(&mut self, request: &Request<'_>, now: Instant) -> Answer;
 }
 
-impl Site {
-    pub fn new(archive: Archive<'static>, name: &str) -> Self {
-        Self { archive, name: name.into() }
+/// There is nowhere else.
+pub enum Nowhere {}
+
+impl Beyond for Nowhere {
+    fn answer(&mut self, _: &Request<'_>, _: Instant) -> Answer {
+        match *self {}
+    }
+}
+
+/// Answers from an archive; what is not there, from beyond if there is something. Without either, with a page that
+/// tells the instance's name.
+pub struct Site<B: Beyond> {
+    archive: Archive<'static>,
+    name: String,
+    pub beyond: Option<B>,
+}
+
+impl<B: Beyond> Site<B> {
+    pub fn new(archive: Archive<'static>, name: &str, beyond: Option<B>) -> Self {
+        Self { archive, name: name.into(), beyond }
     }
 
-    pub fn answer(&self, request: &Request<'_>) -> Response {
+    pub fn answer(&mut self, request: &Request<'_>, now: Instant) -> Answer {
         if !matches!(request.method, "GET" | "HEAD") {
-            return Response::plain(Status::MethodNotAllowed).with_header("Allow", "GET, HEAD");
+            return Response::plain(Status::MethodNotAllowed).with_header("Allow", "GET, HEAD").into();
         }
-        let Some(path) = decoded_path(request.path) else { return Response::plain(Status::BadRequest) };
-        match self.find(&path) {
-            Some(file) => serve(file, request),
-            None if path == "/health" => Response::json(format!("{{\"name\":\"{}\",\"status\":\"ok\"}}\n", self.name)),
-            None if path == "/" && self.archive.is_empty() => self.own_page(),
-            None => Response::plain(Status::NotFound),
+        let Some(path) = decoded_path(request.path) else { return Response::plain(Status::BadRequest).into() };
+        match (self.find(&path), &mut self.beyond) {
+            (Some(file), _) => serve_file(file, request).into(),
+            _ if path == "/health" => Response::json(format!("{{\"name\":\"{}\",\"status\":\"ok\"}}\n", self.name)).into(),
+            (None, Some(beyond)) => beyond.answer(request, now),
+            (None, None) if path == "/" && self.archive.is_empty() => self.own_page().into(),
+            (None, None) => Response::plain(Status::NotFound).into(),
         }
     }
 
@@ -43,39 +62,61 @@ impl Site {
     }
 }
 
-fn serve(file: File<'static>, request: &Request<'_>) -> Response {
-    if is_unchanged(&file, request) {
-        let response = Response { status: Status::NotModified, headers: String::new(), body: Body::Static(b"") };
-        return with_validators(response, &file);
+fn serve_file(file: File<'static>, request: &Request<'_>) -> Response {
+    let (etag, last_modified) = (Some(file.etag), Some(file.last_modified));
+    let body = |from, to| Body::Static(&file.body[from..to]);
+    let resource = Resource { etag, last_modified, length: file.body.len(), body: &body };
+    let mut response = serve(&resource, request.method == "GET", request.head);
+    if response.status != Status::NotModified {
+        response = response.with_header("Content-Type", file.content_type);
+    }
+    response.with_header("ETag", file.etag).with_header("Last-Modified", file.last_modified)
+}
+
+/// What conditions and ranges are about: a body that is here, with its validators.
+pub struct Resource<'a> {
+    pub etag: Option<&'a str>,
+    pub last_modified: Option<&'a str>,
+    pub length: usize,
+    /// Gives the bytes from one up to another.
+    pub body: &'a dyn Fn(usize, usize) -> Body,
+}
+
+/// Answers GET, or else HEAD, with the whole, a part, or nothing; validators and type are left to the caller.
+pub fn serve(resource: &Resource<'_>, is_get: bool, asked: &str) -> Response {
+    let response = |status, body| Response { status, headers: String::from("Accept-Ranges: bytes\r\n"), body };
+    if resource.is_unchanged(asked) {
+        return response(Status::NotModified, Body::Static(b""));
     }
     // For HEAD a range means nothing (RFC 9110, 14.2).
-    let wanted = if request.method == "GET" && may_use_range(&file, request) { request.header("range") } else { None };
-    let (status, body, content_range) = match range(wanted, file.body.len()) {
-        Range::Whole => (Status::Ok, file.body, String::new()),
-        Range::Part(from, to) => {
-            (Status::PartialContent, &file.body[from..to], format!("bytes {from}-{}/{}", to - 1, file.body.len()))
+    let wanted = if is_get && resource.may_use_range(asked) { header(asked, "range") } else { None };
+    let length = resource.length;
+    match range(wanted, length) {
+        Range::Whole => response(Status::Ok, (resource.body)(0, length)),
+        Range::Part(from, to) => response(Status::PartialContent, (resource.body)(from, to))
+            .with_header("Content-Range", &format!("bytes {from}-{}/{length}", to - 1)),
+        Range::Unsatisfiable => {
+            response(Status::RangeNotSatisfiable, Body::Static(b"")).with_header("Content-Range", &format!("bytes */{length}"))
         }
-        Range::Unsatisfiable => (Status::RangeNotSatisfiable, &b""[..], format!("bytes */{}", file.body.len())),
-    };
-    let response = with_validators(Response::new(status, file.content_type, Body::Static(body)), &file);
-    if content_range.is_empty() { response } else { response.with_header("Content-Range", &content_range) }
-}
-
-/// Whether the client's copy is good (RFC 9110, 13.2.2: If-None-Match goes before If-Modified-Since).
-fn is_unchanged(file: &File<'_>, request: &Request<'_>) -> bool {
-    if let Some(tags) = request.header("if-none-match") {
-        return tags.split(',').any(|tag| tag.trim() == "*" || tag.trim().trim_start_matches("W/") == file.etag);
     }
-    request.header("if-modified-since").is_some_and(|date| date == file.last_modified)
 }
 
-/// Whether a range may be answered (RFC 9110, 13.1.5).
-fn may_use_range(file: &File<'_>, request: &Request<'_>) -> bool {
-    request.header("if-range").is_none_or(|value| value == file.etag || value == file.last_modified)
-}
+impl Resource<'_> {
+    /// Whether the client's copy is good (RFC 9110, 13.2.2: If-None-Match goes before If-Modified-Since).
+    fn is_unchanged(&self, asked: &str) -> bool {
+        let opaque = |tag: &'_ str| String::from(tag.trim().trim_start_matches("W/"));
+        if let Some(tags) = header(asked, "if-none-match") {
+            let own = self.etag.map(opaque);
+            return tags.split(',').any(|tag| tag.trim() == "*" || Some(opaque(tag)) == own);
+        }
+        self.last_modified.is_some_and(|own| header(asked, "if-modified-since") == Some(own))
+    }
 
-fn with_validators(response: Response, file: &File<'_>) -> Response {
-    response.with_header("ETag", file.etag).with_header("Last-Modified", file.last_modified).with_header("Accept-Ranges", "bytes")
+    /// Whether a range may be answered; a weak tag is not enough (RFC 9110, 13.1.5).
+    fn may_use_range(&self, asked: &str) -> bool {
+        let strong = self.etag.filter(|tag| !tag.starts_with("W/"));
+        header(asked, "if-range").is_none_or(|value| Some(value) == strong || Some(value) == self.last_modified)
+    }
 }
 
 #[cfg(test)]
@@ -85,7 +126,7 @@ mod tests {
 
     const BODY: &[u8] = b"0123456789";
 
-    fn site() -> Site {
+    fn site() -> Site<Nowhere> {
         let mut bytes = 2_u32.to_le_bytes().to_vec();
         let texts = ["text/plain", "\"tag\"", "Thu, 01 Jan 1970 00:00:00 GMT"];
         let head: usize = 4 + ["/a", "/d/index.html"].iter().map(|p| 24 + p.len()).sum::<usize>() + 2 * texts.concat().len();
@@ -97,21 +138,28 @@ mod tests {
             bytes.extend(texts.concat().as_bytes());
         }
         bytes.extend(BODY);
-        Site::new(Archive::parse(bytes.leak()).unwrap(), "web-1")
+        Site::new(Archive::parse(bytes.leak()).unwrap(), "web-1", None)
+    }
+
+    fn now(answer: Answer) -> Response {
+        match answer {
+            Answer::Now(response) => response,
+            Answer::Later(_) => panic!("nobody else is asked"),
+        }
     }
 
     fn get(line: &str, headers: &str) -> Response {
         let text = format!("{line} HTTP/1.1\r\nHost: h\r\n{headers}\r\n");
         match parse(text.as_bytes()) {
-            Parsed::Complete(request, _) => site().answer(&request),
+            Parsed::Complete(request, _) => now(site().answer(&request, Instant::ZERO)),
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
     fn content_is_served() {
-        assert_eq!(get("GET /a", "").body.bytes(), BODY);
-        assert_eq!(get("GET /d", "").body.bytes(), BODY);
+        assert_eq!(get("GET /a", "").body.piece(0), BODY);
+        assert_eq!(get("GET /d", "").body.piece(0), BODY);
         assert_eq!(get("GET /d/", "").status, Status::Ok);
         assert_eq!(get("GET /%61", "").status, Status::Ok);
         assert_eq!(get("GET /none", "").status, Status::NotFound);
@@ -129,7 +177,7 @@ mod tests {
     #[test]
     fn ranges_and_conditions() {
         let part = get("GET /a", "Range: bytes=2-4\r\n");
-        assert_eq!((part.status, part.body.bytes()), (Status::PartialContent, &b"234"[..]));
+        assert_eq!((part.status, part.body.piece(0)), (Status::PartialContent, &b"234"[..]));
         assert!(part.headers.contains("Content-Range: bytes 2-4/10"));
         assert_eq!(get("HEAD /a", "Range: bytes=2-4\r\n").status, Status::Ok);
         let beyond = get("GET /a", "Range: bytes=20-\r\n");
@@ -146,7 +194,7 @@ mod tests {
     fn an_empty_image_tells_its_name() {
         let text = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
         let Parsed::Complete(request, _) = parse(text) else { panic!() };
-        let page = Site::new(Archive::default(), "web-7").answer(&request);
-        assert!(core::str::from_utf8(page.body.bytes()).unwrap().contains("web-7"));
+        let page = now(Site::<Nowhere>::new(Archive::default(), "web-7", None).answer(&request, Instant::ZERO));
+        assert!(core::str::from_utf8(page.body.piece(0)).unwrap().contains("web-7"));
     }
 }

@@ -6,7 +6,7 @@ extern crate alloc;
 
 use alloc::vec;
 use core::num::NonZeroU16;
-use smoltcp::iface::{SocketHandle, SocketSet};
+use smoltcp::iface::{Interface, SocketHandle, SocketSet};
 use smoltcp::socket::udp;
 use smoltcp::time::Instant;
 use smoltcp::wire::IpEndpoint;
@@ -75,7 +75,7 @@ impl Role {
 }
 
 impl App for Role {
-    fn poll(&mut self, sockets: &mut SocketSet<'static>, now: Instant) -> bool {
+    fn poll(&mut self, _: &mut Interface, sockets: &mut SocketSet<'static>, now: Instant) -> bool {
         let now_ms = now.total_millis() as u64;
         let mut changed = false;
         let mut datagram = [0; DATAGRAM_BYTES];
@@ -87,7 +87,7 @@ impl App for Role {
             }
         }
         let aggregator = &mut self.aggregator;
-        self.server.poll(sockets, now, &mut |request| aggregator.http(request, now_ms)) || changed
+        self.server.poll(sockets, now, &mut |request| aggregator.http(request, now_ms).into()) || changed
     }
 
     fn poll_at(&self, _now: Instant) -> Option<Instant> {

@@ -60,6 +60,12 @@ pub unsafe fn give(start: *mut u8, bytes: usize) {
     }
 }
 
+/// The size of the heap [byte].
+pub fn heap_bytes() -> usize {
+    // SAFETY: one thread; no reference to the heap outlives this call.
+    unsafe { (*HEAP.0.get()).size() }
+}
+
 /// Gives zeroed memory for ever.
 pub fn fresh(bytes: usize) -> &'static mut [u8] {
     let wanted = bytes.next_multiple_of(ALIGNMENT);

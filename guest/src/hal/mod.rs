@@ -15,7 +15,7 @@ mod spt;
 #[cfg(feature = "spt")]
 pub use spt::*;
 
-pub use heap::fresh;
+pub use heap::{fresh, heap_bytes};
 
 use core::fmt;
 

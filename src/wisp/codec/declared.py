@@ -25,7 +25,7 @@ from wisp.model.description import HealthProtocol, Kind, World
 from wisp.model.image import BootProtocol, Family, Machine
 from wisp.primitives.values import frozen
 
-ROLES = ("aggregator", "web")
+ROLES = ("aggregator", "proxy", "web")
 PORT = Count(1, 65_535)
 
 

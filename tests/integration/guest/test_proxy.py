@@ -1,0 +1,145 @@
+"""The content-proxy between curl and an origin that is an ordinary program."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+import wisp
+from wisp.assembly.settings import Settings
+
+HERE = Path(__file__).parent
+TARGETS = ("microvm", "spt")
+FILM = bytes(range(256)) * 400
+STREAM_SHA256 = hashlib.sha256(bytes(range(256)) * 32768).hexdigest()
+DESCRIPTION = f"""\
+cloud: proxies
+sites: {{s: {{}}}}
+hosts: {{h: {{site: s, cpu: 4, memory: 2GiB}}}}
+images:
+  proxy: {{role: proxy, content: content/}}
+vnfds:
+  origin:
+    vdus:
+      main:
+        kind: process
+        command: ["${{python}}", {HERE / "origin.py"}, "8080"]
+        health: {{protocol: tcp, port: 8080}}
+  proxy-microvm:
+    vdus:
+      main:
+        kind: unikernel/microvm
+        image: proxy
+        memory: 16MiB
+        config: {{origin: "${{address.origin}}:8080", origin-host: films.example, cache: "1048576"}}
+  proxy-spt:
+    vdus:
+      main:
+        kind: unikernel/spt
+        image: proxy
+        memory: 4MiB
+        config: {{origin: "${{address.origin}}:8080", cache: "220000", cache-ttl: 30s}}
+network_services:
+  n:
+    vnfs:
+      origin: {{vnfd: origin}}
+      proxy-microvm: {{vnfd: proxy-microvm}}
+      proxy-spt: {{vnfd: proxy-spt}}
+"""
+
+
+@dataclass
+class Told:
+    """An answer as curl saw it."""
+
+    status: int
+    headers: dict[str, str]
+    body: str
+
+    @property
+    def how(self) -> str:
+        return self.headers.get("x-cache", "")
+
+
+class Proxies:
+    """A cloud with an origin, and a proxy on each target."""
+
+    def __init__(self, cloud: wisp.Cloud, addresses: dict[str, str]) -> None:
+        self._cloud, self.addresses = cloud, addresses
+
+    async def shell(self, script: str) -> str:
+        status, output = await self._cloud.run("h", ["sh", "-c", script])
+        assert status == 0, output
+        return output
+
+    async def get(self, instance: str, path: str, *options: str) -> Told:
+        url = f"http://{self.addresses[instance]}{path}"
+        status, output = await self._cloud.run("h", ["curl", "-sS", "-i", "-m", "20", *options, url])
+        assert status == 0, output
+        head, body = output.replace("\r\n", "\n").split("\n\n", 1)
+        line, *rest = head.split("\n")
+        return Told(
+            int(line.split()[1]), {key.lower(): value for key, value in (one.split(": ") for one in rest)}, body
+        )
+
+    async def digest(self, instance: str, path: str) -> str:
+        return (await self.shell(f"curl -sSf -m 60 http://{self.addresses[instance]}{path} | sha256sum")).split()[0]
+
+    async def asked(self) -> list[str]:
+        seen: list[str] = json.loads((await self.get("origin", ":8080/asked")).body)
+        return [line for line in seen if not line.startswith("/asked")]
+
+
+@pytest.fixture
+async def proxies(tmp_path: Path) -> AsyncIterator[Proxies]:
+    (tmp_path / "content").mkdir()
+    (tmp_path / "content" / "baked.txt").write_bytes(b"baked in\n")
+    (tmp_path / "cloud.yaml").write_text(DESCRIPTION)
+    settings = replace(Settings.from_environment(), state=tmp_path / "state", cache=tmp_path / "cache")
+    async with wisp.Cloud(tmp_path / "cloud.yaml", settings=settings) as cloud:
+        yield Proxies(cloud, {row.name: str(row.address) for row in await cloud.ps()})
+
+
+@pytest.mark.parametrize("target", TARGETS)
+async def test_a_proxy_as_curl_sees_it(proxies: Proxies, target: str) -> None:
+    web = f"proxy-{target}"
+    baked = await proxies.get(web, "/baked.txt")
+    assert (baked.body, baked.how) == ("baked in\n", "")
+    film = await proxies.digest(web, "/film?q=1")
+    assert film == hashlib.sha256(FILM).hexdigest() == await proxies.digest(web, "/film?q=1")
+    hit = await proxies.get(web, "/film?q=1", "-I")
+    assert (hit.status, hit.how, hit.headers["etag"]) == (200, "hit", '"film"')
+    assert hit.headers["content-length"] == str(len(FILM))
+    part = await proxies.get(web, "/film?q=1", "-r", "304-308")
+    assert (part.status, part.headers["content-range"]) == (206, f"bytes 304-308/{len(FILM)}")
+    assert part.body == "01234"
+    assert (await proxies.get(web, "/film?q=1", "-r", "9999999-")).status == 416
+    assert (await proxies.get(web, "/film?q=1", "-H", 'If-None-Match: "film"')).status == 304
+    host = "films.example" if target == "microvm" else f"{proxies.addresses['origin']}:8080"
+    assert await proxies.asked() == [f"/film?q=1 {host}"]
+
+    first = await proxies.get(web, "/news")
+    assert (first.how, first.body) == ("miss", "news\n")
+    await asyncio.sleep(1.1)
+    again = await proxies.get(web, "/news")
+    assert (again.how, again.body) == ("revalidated", "news\n")
+    assert (await proxies.asked())[-1] == f'/news {host} "news"'
+    gone = await proxies.get(web, "/nowhere")
+    assert (gone.status, gone.how) == (404, "miss")
+
+    for path in ("/stream", "/live"):
+        assert await proxies.digest(web, path) == STREAM_SHA256, path
+    together = " & ".join([f"curl -sS -m 60 http://{proxies.addresses[web]}/stream | sha256sum"] * 6)
+    assert set((await proxies.shell(f"{together} & wait")).split()) == {STREAM_SHA256, "-"}
+
+    await proxies.get("origin", ":8080/away")
+    await asyncio.sleep(1.1)
+    stale = await proxies.get(web, "/news")
+    assert (stale.status, stale.how, stale.body) == (200, "stale", "news\n")
+    assert (await proxies.get(web, "/film?q=1", "-I")).how == "hit"
+    lost = await proxies.get(web, "/unknown")
+    assert (lost.status, lost.body) == (502, "502 Bad Gateway: the origin refuses the connection\n")
