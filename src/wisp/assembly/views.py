@@ -94,7 +94,7 @@ def host_rows(desired: DesiredState, plan: Plan) -> tuple[HostRow, ...]:
     for spec in plan.instances:
         count[spec.host] += spec.door is None
         cpu[spec.host] += spec.cpu_millicores
-        memory[spec.host] += spec.memory_bytes
+        memory[spec.host] += spec.cost_bytes
     return tuple(
         HostRow(
             name=host.name,

@@ -14,7 +14,7 @@ import msgspec
 
 from wisp.bench import density_worker
 from wisp.bench.boot import BootSetup
-from wisp.bench.density_worker import Result, Task
+from wisp.bench.density_worker import Result, Task, reckoned_bytes
 from wisp.bench.figures import Figure, Report
 from wisp.bench.machine import machine_facts, versions
 from wisp.bench.worker import OnProgress
@@ -27,12 +27,14 @@ from wisp.primitives.values import frozen
 
 COUNTS = {Kind.SPT: 10_000, Kind.MICROVM: 500}
 QUICK_COUNTS = {Kind.SPT: 500, Kind.MICROVM: 20}
+NAMES = {"spt": Kind.SPT, "microvm": Kind.MICROVM}
 CHILD = "density"
 PATIENCE_S = 300.0
 BARS = {
     "instances_spt": ">= 10000",
     "instances_microvm": ">= 500",
     "memory_bytes_each": "spt <= 500000, microvm <= 20000000",
+    "reckoned_over_real_memory": ">= 1",
     "spt_start_10000_s": "start <= 15, removal <= 60",
 }
 
@@ -115,9 +117,7 @@ async def _result(keeper: KeeperClient, folder: Path) -> Result:
 def report(crowds: Mapping[Kind, Crowd]) -> Report:
     """Give the report of what was found."""
     spt, microvm = crowds[Kind.SPT], crowds[Kind.MICROVM]
-    each = {
-        name: round(crowd.result.memory_bytes / crowd.count) for name, crowd in (("spt", spt), ("microvm", microvm))
-    }
+    each = {name: round(crowds[kind].result.memory_bytes / crowds[kind].count) for name, kind in NAMES.items()}
     return Report(
         bench="density",
         machine=machine_facts(),
@@ -132,6 +132,13 @@ def report(crowds: Mapping[Kind, Crowd]) -> Report:
                 samples=2,
                 bar=BARS["memory_bytes_each"],
                 note="what the machine has less of, by instance: processes, kernel and taps included",
+            ),
+            Figure(
+                name="reckoned_over_real_memory",
+                value={name: reckoned_bytes(kind) / each[name] for name, kind in NAMES.items()},
+                samples=2,
+                bar=BARS["reckoned_over_real_memory"],
+                note="what the planner reckons with, memory and hypervisor, over what one really takes at rest",
             ),
             Figure(
                 name="spt_start_10000_s",

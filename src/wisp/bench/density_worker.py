@@ -32,6 +32,7 @@ from wisp.model.network import Network
 from wisp.model.observation import ObservedState
 from wisp.model.plan import Plan
 from wisp.planning import plan
+from wisp.planning.overhead import cost_bytes
 from wisp.ports.instance import InstanceDriver
 from wisp.reconcile.network import difference
 
@@ -89,14 +90,13 @@ def wanted(task: Task) -> Plan:
     Raises:
         ValueError: They cannot be placed.
     """
-    kind = Kind(task.kind)
-    vdu = Vdu(name="main", kind=kind, image="page", cpu_millicores=0, memory_bytes=MEMORY_BYTES[kind])
+    vdu = _vdu(Kind(task.kind))
     hosts = -(-task.count // PER_HOST)
     desired = DesiredState(
         name="bench-density",
         sites=(Site(name="edge"),),
         hosts=tuple(
-            Host(name=f"h{number}", site="edge", cpu_millicores=1000, memory_bytes=PER_HOST * vdu.memory_bytes)
+            Host(name=f"h{number}", site="edge", cpu_millicores=1000, memory_bytes=PER_HOST * cost_bytes(vdu))
             for number in range(hosts)
         ),
         images=(ImageSource(name="page", role="web"),),
@@ -109,6 +109,15 @@ def wanted(task: Task) -> Plan:
     if not isinstance(made, Plan):
         raise ValueError(f"{task.count} instances cannot be placed: {made.conflicts[:1]}")
     return made
+
+
+def reckoned_bytes(kind: Kind) -> int:
+    """Give the memory that the planner reckons with for one of them [byte]."""
+    return cost_bytes(_vdu(kind))
+
+
+def _vdu(kind: Kind) -> Vdu:
+    return Vdu(name="main", kind=kind, image="page", cpu_millicores=0, memory_bytes=MEMORY_BYTES[kind])
 
 
 async def measure(folder: Path, task: Task) -> Result:

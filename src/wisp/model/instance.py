@@ -92,6 +92,8 @@ class InstanceSpec:
         command: For processes.
         config: Options of the guest, or environment of the process.
         secrets: Name and fingerprint of each secret that ``config`` names; so a changed secret is a changed instance.
+        memory_bytes: What it is given [byte].
+        overhead_bytes: What it takes of its host beside that [byte].
         address: Its address, without prefix; ``None`` for a device's workload.
         prefix_length, gateway, mac: How a guest sets up its interface.
         address6, gateway6: The same as IPv6; a guest is alone in its subnet there.
@@ -113,6 +115,7 @@ class InstanceSpec:
     secrets: tuple[tuple[str, str], ...] = ()
     cpu_millicores: int
     memory_bytes: int
+    overhead_bytes: int = 0
     address: str | None = None
     prefix_length: int = 32
     gateway: str | None = None
@@ -132,6 +135,11 @@ class InstanceSpec:
     def is_summoned(self) -> bool:
         """Whether it is started only when it is wanted."""
         return self.idle_timeout is not None
+
+    @property
+    def cost_bytes(self) -> int:
+        """What it takes of its host's memory [byte]."""
+        return self.memory_bytes + self.overhead_bytes
 
     @property
     def is_known_to_host(self) -> bool:

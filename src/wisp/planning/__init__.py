@@ -14,6 +14,7 @@ from wisp.model.plan import Assignments, Conflict, Decision, Infeasible, Plan
 from wisp.planning.addressing import assign
 from wisp.planning.algorithms import ALGORITHMS
 from wisp.planning.elastic import Expansion, Scale, expand, groups
+from wisp.planning.overhead import cost_bytes
 from wisp.planning.pool import plan_pools
 from wisp.planning.problem import PlacementProblem
 from wisp.planning.realisation import Realisation
@@ -80,7 +81,7 @@ def _memory_left(desired: DesiredState, assignments: Assignments) -> dict[str, i
     left = {host.name: host.memory_bytes for host in desired.hosts}
     for instance in desired.instances:
         if instance.idle_timeout is None:
-            left[assignments.hosts[instance.name]] -= instance.vdu.memory_bytes
+            left[assignments.hosts[instance.name]] -= cost_bytes(instance.vdu)
     return left
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from wisp.codec.units import CPU, DELAY, MEMORY
 from wisp.model.description import DeclaredInstance, Host, LatencyBound
+from wisp.planning.overhead import cost_bytes
 from wisp.planning.problem import Group, PlacementProblem, Usage
 
 
@@ -120,10 +121,21 @@ def _memory(group: Group, usage: Usage) -> Constraint:
         return f"has {MEMORY.render(free)} of {MEMORY.render(host.memory_bytes)} memory left"
 
     return Constraint(
-        text=f"memory: {MEMORY.render(group.reserved.memory_bytes + group.asleep.memory_bytes)}{_together(group)}",
+        text=f"memory: {_memory_text(group)}{_together(group)}",
         holds=lambda host: usage.after(group, host.name).memory_bytes >= 0,
         why_not=why_not,
     )
+
+
+def _memory_text(group: Group) -> str:
+    """Give what the author asked for, and what it costs beside that."""
+    awake = [member.vdu for member in group.members if member.idle_timeout is None]
+    asleep = [member.vdu for member in group.members if member.idle_timeout is not None]
+    largest = max(asleep, key=cost_bytes, default=None)
+    vdus = awake if largest is None else [*awake, largest]
+    given = sum(vdu.memory_bytes for vdu in vdus)
+    beside = sum(cost_bytes(vdu) for vdu in vdus) - given
+    return MEMORY.render(given) + (f", and {MEMORY.render(beside)} to run it" if beside else "")
 
 
 def _cpu(group: Group, usage: Usage) -> Constraint:

@@ -39,15 +39,15 @@ def plan_pools(
     sleepers = [spec for spec in specs if spec.is_summoned]
     largest: dict[str, int] = {}
     for spec in sleepers:
-        largest[spec.host] = max(spec.memory_bytes, largest.get(spec.host, 0))
+        largest[spec.host] = max(spec.cost_bytes, largest.get(spec.host, 0))
     pools: dict[str, WarmPool] = {}
     for spec in sleepers:
         if not spec.pool or spec.pool in pools or spec.image is None:
             continue
         site = site_of[spec.host]
         room_bytes = min(allowed_bytes[site], left_bytes[spec.host] - largest[spec.host])
-        size = max(0, min(sizes[spec.image.name], room_bytes // spec.memory_bytes))
-        taken_bytes = size * spec.memory_bytes
+        size = max(0, min(sizes[spec.image.name], room_bytes // spec.cost_bytes))
+        taken_bytes = size * spec.cost_bytes
         allowed_bytes[site] -= taken_bytes
         left_bytes[spec.host] -= taken_bytes
         pools[spec.pool] = WarmPool(

@@ -8,6 +8,7 @@ from functools import cached_property
 from wisp.model.description import DeclaredInstance, DesiredState, Host, Vdu
 from wisp.model.observation import ObservedState
 from wisp.model.peer import Peers
+from wisp.planning.overhead import cost_bytes
 from wisp.planning.routing import Topology
 from wisp.primitives.values import frozen
 
@@ -160,7 +161,7 @@ class Room:
 
 
 def _sum(vdus: Iterable[Vdu]) -> Room:
-    each = [(vdu.cpu_millicores, vdu.memory_bytes) for vdu in vdus]
+    each = [(vdu.cpu_millicores, cost_bytes(vdu)) for vdu in vdus]
     return Room(sum(cpu for cpu, _ in each), sum(memory for _, memory in each))
 
 

@@ -22,6 +22,7 @@ from wisp.planning import addressing
 from wisp.planning.door import DOOR_DESCRIPTOR, external_door, published_door
 from wisp.planning.egress import Egress
 from wisp.planning.interface import interface
+from wisp.planning.overhead import OVERHEAD_BYTES
 from wisp.planning.own import with_own_facts
 from wisp.planning.pool import may_use_pool, pool_name
 from wisp.planning.routing import Topology
@@ -184,6 +185,7 @@ class Realisation:
             secrets=self._secrets(vdu.config),
             cpu_millicores=vdu.cpu_millicores,
             memory_bytes=vdu.memory_bytes,
+            overhead_bytes=OVERHEAD_BYTES[vdu.kind],
             address=address,
             prefix_length=addressing.PREFIX_LENGTH if is_guest else 32,
             gateway=self._gateway(host),

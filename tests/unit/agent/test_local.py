@@ -10,10 +10,12 @@ import pytest
 
 from wisp.agent.local import LocalAgent, found_unstarted
 from wisp.drivers.clock.system import SystemClock
-from wisp.model.action import StartInstance, StopInstance
+from wisp.model.action import CreateNamespace, CreateTap, DrainInstance, StartInstance, StopInstance
 from wisp.model.description import HealthCheck, Kind
 from wisp.model.instance import ImageRef, InstanceSpec, WarmPool
-from wisp.model.plan import Plan
+from wisp.model.load import LoadReported
+from wisp.model.network import Namespace, Tap
+from wisp.model.plan import ElasticGroup, Plan
 from wisp.model.report import (
     HealthReported,
     InstanceExited,
@@ -31,6 +33,8 @@ from wisp.primitives.time import Duration
 from wisp.simulation.instance import SimulatedInstances
 from wisp.simulation.network import SimulatedNetwork
 
+HOST = Namespace(name="host/h", address="10.0.16.1/32", forwards=True)
+TAP = Tap(name="web-1", namespace="host/h", interface="t-web-1", gateway="10.0.16.1/32", address="10.0.16.2")
 SPEC = InstanceSpec(
     name="web-1", kind=Kind.SPT, host="h", namespace="host/h", cpu_millicores=100, memory_bytes=1 << 23,
     health=HealthCheck(), boot_deadline=Duration.of_seconds(1),
@@ -42,19 +46,21 @@ class Machine:
 
     def __init__(self) -> None:
         self.instances = SimulatedInstances(Kind.SPT, SystemClock())
+        self.network = SimulatedNetwork(self.instances.finish)
         self.reports: list[Any] = []
         self.agent = self.new_agent()
 
     def new_agent(self) -> LocalAgent:
         return LocalAgent(
             drivers={Kind.SPT: self.instances},
-            network=SimulatedNetwork(),
+            network=self.network,
             prober=self.instances,
             lives=self.instances,
             budgets=self.instances,
             pools=self.instances,
             names=self.instances,
             secrets=self.no_secrets,
+            cpu_seconds=lambda pid: pid / 4,
             clock=SystemClock(),
             report=self.reports.append,
         )
@@ -117,6 +123,27 @@ async def test_an_end_is_reported_once_and_it_is_asked_no_more(machine):
     assert (ended.child, ended.reason) == (handle.child, "killed by SIGKILL")
     await asyncio.sleep(0.1)
     assert machine.reports == []
+
+
+async def test_one_that_is_told_to_finish_ends_and_is_asked_no_more(machine):
+    handle = await machine.start()
+    await machine.network.apply([CreateNamespace(namespace=HOST), CreateTap(tap=TAP)])
+    await machine.reported(HealthReported)
+    await machine.agent.drain(DrainInstance(name=SPEC.name, handle=handle, tap=TAP))
+    ended = await machine.reported(InstanceExited)
+    assert (ended.child, ended.reason) == (handle.child, "exited with status 0")
+    assert not [report for report in machine.reports if isinstance(report, HealthReported)]
+
+
+async def test_the_load_of_several_is_measured(machine, monkeypatch):
+    monkeypatch.setattr("wisp.agent.local.LOAD_EVERY", Duration.of_ms(10))
+    handle = await machine.start()
+    group = ElasticGroup(name="web", address="192.168.0.1", members=(SPEC.name,), drain=Duration(0), nearest={})
+    machine.agent.follow(Plan(instances=(SPEC,), elastic=(group,)))
+    measuring = asyncio.create_task(machine.agent.measure_load())
+    load = await machine.reported(LoadReported)
+    measuring.cancel()
+    assert load.cpu_seconds == {SPEC.name: handle.pid / 4}
 
 
 async def test_a_stop_is_reported_and_is_no_end(machine):

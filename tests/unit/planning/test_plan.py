@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from wisp.codec.description import parse
-from wisp.model.description import DesiredState
+from wisp.model.description import DesiredState, Kind
 from wisp.model.instance import Door
 from wisp.model.network import Route
 from wisp.model.observation import ObservedState
@@ -122,8 +122,19 @@ def test_lack_of_room_is_a_conflict_of_those_left_over():
     crowd = [f"{name}: {{vnfd: web, placement: {{hosts: [small]}}}}" for name in "abc"]
     found = conflicts(*crowd)
     assert set(found) == {"b", "c"}
-    assert found["b"].constraints == ("hosts: [small]", "memory: 48MiB")
-    assert found["b"].refused[-1].reason == "has 16MiB of 64MiB memory left"
+    assert found["b"].constraints == ("hosts: [small]", "memory: 48MiB, and 256KiB to run it")
+    assert found["b"].refused[-1].reason == "has 16128KiB of 64MiB memory left"
+
+
+def test_what_runs_an_instance_takes_room_too():
+    """Of 64 MiB a sealed process may have 60, a virtual machine not: its hypervisor needs more than four."""
+    desired = declared("a: {vnfd: web, placement: {hosts: [small]}}")
+    placed = {}
+    for kind in (Kind.SPT, Kind.MICROVM):
+        vdu = replace(desired.instances[0].vdu, kind=kind, memory_bytes=60 << 20)
+        wanted = replace(desired, instances=(replace(desired.instances[0], vdu=vdu),))
+        placed[kind] = isinstance(plan(wanted, ObservedState(), rng=Random(0)), Plan)
+    assert placed == {Kind.SPT: True, Kind.MICROVM: False}
 
 
 def test_hosts_that_are_down_are_part_of_a_conflict():

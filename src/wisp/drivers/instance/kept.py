@@ -272,7 +272,7 @@ def _confidential_name(child: str, number: int) -> str:
 
 def _summons(spec: InstanceSpec, command: Command) -> Summons:
     return Summons(
-        held=command.wakes_on, idle_status=command.idle_status, budget=spec.host, memory_bytes=spec.memory_bytes
+        held=command.wakes_on, idle_status=command.idle_status, budget=spec.host, memory_bytes=spec.cost_bytes
     )
 
 
