@@ -1,6 +1,7 @@
 """The port relay: bound outside, served inside."""
 
 import asyncio
+import errno
 import hashlib
 import socket
 import statistics
@@ -143,9 +144,11 @@ async def test_it_adds_little(published):
 
 async def test_nobody_inside_is_a_reset(published):
     address = await published(socket.SOCK_STREAM, None)
-    with pytest.raises(ConnectionError):
+    with pytest.raises(OSError) as broken:
         await ask(address, b"anybody?")
         await ask(address, b"really nobody?")
+    # The reset may come before we have said all.
+    assert isinstance(broken.value, ConnectionError) or broken.value.errno == errno.ENOTCONN
 
 
 async def test_datagrams_find_their_way_back(published, keeper):
