@@ -121,6 +121,14 @@ class Proxies:
         """Give an instance's host and state."""
         return next((row.host, row.state) for row in await self._cloud.ps() if row.name == instance)
 
+    async def gone(self, instance: str) -> None:
+        """Wait until it sleeps again."""
+        for _ in range(100):
+            if (await self.state(instance))[1] == "asleep":
+                return
+            await asyncio.sleep(0.1)
+        pytest.fail(f"{instance} does not go")
+
     async def shell(self, script: str) -> str:
         status, output = await self._cloud.run("h", ["sh", "-c", script])
         assert status == 0, output
@@ -228,6 +236,4 @@ async def test_a_proxy_appears_near_its_viewers_serves_and_goes(summoned: Proxie
         assert await summoned.shell(how) == "hit"
         # What it kept went with it.
         assert len(await summoned.asked()) == visit
-        async with asyncio.timeout(20):
-            while (await summoned.state("near"))[1] != "asleep":
-                await asyncio.sleep(0.1)
+        await summoned.gone("near")
