@@ -28,7 +28,7 @@ from wisp.assembly.planning import decide
 from wisp.assembly.progress import follow
 from wisp.assembly.secrets import filled_vault, fingerprinted, keep
 from wisp.assembly.settings import CloudFolder, Settings
-from wisp.assembly.views import changes, host_rows, instance_rows
+from wisp.assembly.views import changes, host_rows, instance_rows, later
 from wisp.assembly.waiting import until_settled
 from wisp.assembly.wish import Wish, as_it_was, earlier_wish, present_wish
 from wisp.codec.description import parse
@@ -45,7 +45,7 @@ from wisp.model.view import CloudStatus, InstanceRow, PlannedChange, Progress
 from wisp.model.zone import zone_of
 from wisp.planning.door import doors
 from wisp.primitives.errors import DescriptionError, StateError, TransientDriverError, UnknownInstance
-from wisp.reconcile import reconcile
+from wisp.reconcile import network_of, reconcile
 
 ProgressCallback = Callable[[Progress], None]
 
@@ -252,14 +252,13 @@ class Cloud:
 
     def _difference(self, desired: DesiredState, store: SqliteStore) -> PlannedChange:
         alive = living_keeper(self._folder.path) is not None
-        before = store.plan() if alive else None
-        observed = ObservedState(
-            assignments=store.assignments(),
-            network=before[1].network if before else ObservedState().network,
-            instances=store.instances() if alive else {},
-        )
+        before, now = store.plan() if alive else None, SystemClock().now()
+        observed = ObservedState(assignments=store.assignments(), instances=store.instances() if alive else {})
+        if before is not None:
+            observed = replace(observed, network=before[1].network)
+            observed = replace(observed, network=network_of(before[1], observed, now=now))
         plan = decide(desired, observed)
-        actions = reconcile(plan, observed, now=SystemClock().now())
+        actions = (*reconcile(plan, observed, now=now), *later(plan, observed))
         return PlannedChange(changes=changes(actions), decisions=plan.decisions)
 
     async def ps(self) -> list[InstanceRow]:

@@ -1,7 +1,7 @@
 """Rows and summaries for people, gathered from the store, the plan and ``/proc``."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 
 from wisp.drivers.processes import cpu_seconds, process_tree, proportional_set_size, start_ticks
@@ -24,6 +24,7 @@ from wisp.model.action import (
 )
 from wisp.model.description import DesiredState, LinkShape
 from wisp.model.instance import InstanceSpec, ObservedInstance
+from wisp.model.observation import ObservedState
 from wisp.model.plan import Plan
 from wisp.model.view import Change, HostRow, InstanceRow
 
@@ -118,17 +119,27 @@ def _pids(seen: ObservedInstance) -> tuple[int, ...]:
     return ()
 
 
+def later(plan: Plan, observed: ObservedState) -> Iterator[Action]:
+    """Give what comes after the first actions: those that wait until others answer, or are gone."""
+    planned = {spec.name for spec in plan.instances}
+    yield from (StartInstance(spec=spec) for spec in plan.instances if spec.name not in observed.instances)
+    for name, seen in observed.instances.items():
+        if name not in planned:
+            yield StopInstance(name=name, handle=seen.handle, reason="it is not wanted any more")
+
+
 def changes(actions: Iterable[Action]) -> tuple[Change, ...]:
     """Give actions as lines of a diff; routes are summed up by namespace."""
-    lines: list[Change] = []
+    lines: dict[tuple[str, str], Change] = {}
     routes: Counter[tuple[str, str]] = Counter()
     for action in actions:
         if isinstance(action, AddRoute | RemoveRoute):
             routes["+" if isinstance(action, AddRoute) else "-", action.route.namespace] += 1
         else:
-            lines.append(_change(action))
-    lines += [Change(sign=sign, subject=f"routes of {ns}", detail=f"{n}") for (sign, ns), n in routes.items()]
-    return _merged(lines)
+            line = _change(action)
+            lines.setdefault((line.sign, line.subject), line)
+    sums = (Change(sign=sign, subject=f"routes of {ns}", detail=f"{n}") for (sign, ns), n in routes.items())
+    return _merged([*lines.values(), *sums])
 
 
 def _merged(lines: list[Change]) -> tuple[Change, ...]:

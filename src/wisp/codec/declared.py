@@ -194,7 +194,9 @@ class VduBody:
         default=(),
     )
     cpu: int = key(Amount(units.CPU), "Reserved, in cores or thousandths of one.", default=100)
-    memory: int = key(Amount(units.MEMORY), "Reserved; what it takes to run it, as a hypervisor, comes on top.", default=16 << 20)
+    memory: int = key(
+        Amount(units.MEMORY), "Reserved; what it takes to run it, as a hypervisor, comes on top.", default=16 << 20
+    )
     config: Mapping[str, str] = key(
         Table(Template(), keys=Text("key")), "Options of the guest, or environment of the process.", default={}
     )

@@ -10,6 +10,7 @@ to ask again though nothing happened. On a world that agrees, :func:`reconcile` 
 """
 
 from wisp.model.action import Action
+from wisp.model.network import Network
 from wisp.model.observation import ObservedState
 from wisp.model.plan import Plan
 from wisp.primitives.time import Instant
@@ -18,7 +19,7 @@ from wisp.reconcile.ground import Ground
 from wisp.reconcile.instance import changes
 from wisp.reconcile.network import difference
 
-__all__ = ["Ground", "reconcile", "wake_at"]
+__all__ = ["Ground", "network_of", "reconcile", "wake_at"]
 
 
 def reconcile(plan: Plan, observed: ObservedState, *, now: Instant) -> tuple[Action, ...]:
@@ -32,6 +33,11 @@ def reconcile(plan: Plan, observed: ObservedState, *, now: Instant) -> tuple[Act
     instances = changes(plan, observed, elastic, now=now)
     network = difference(elastic.network, observed.network)
     return (*instances.stops, *network.removals, *network.creations, *instances.starts, *elastic.drains)
+
+
+def network_of(plan: Plan, observed: ObservedState, *, now: Instant) -> Network:
+    """Give the network that shall be now: as planned, with who is led where, and what those that go still need."""
+    return Elastic(plan, observed, now=now).network
 
 
 def wake_at(plan: Plan, observed: ObservedState, *, now: Instant) -> Instant | None:

@@ -122,6 +122,14 @@ def test_each_is_led_to_the_nearest(cloud):
             assert far not in rules.out
 
 
+def test_plan_says_what_would_come_and_go(cloud):
+    cloud.up("one")
+    assert cloud.place.ok("plan", cloud.file)["changes"] == []
+    changed = cloud.place.ok("plan", written(cloud, "two"))["changes"]
+    told = {(each["sign"], each["subject"]) for each in changed if each["subject"].startswith("instance")}
+    assert told == {("+", "instance web-3"), ("+", "instance web-4"), ("-", "instance web-1"), ("-", "instance web-2")}
+
+
 def test_it_is_found_by_name_by_its_ipv6_address_and_through_a_published_port(cloud):
     cloud.up("one", f"{TWO}, publish: ['127.0.0.1:0:80']".replace(":0:", f":{free_port()}:"))
     door = next(row for name, row in cloud.rows().items() if row["kind"].startswith("door"))
