@@ -9,7 +9,7 @@ use smoltcp::socket::tcp;
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::IpEndpoint;
 
-const SEND_BYTES: usize = 2048;
+pub const SEND_BYTES: usize = 2048;
 const FIRST_PORT: u16 = 49_152;
 /// For a free line, then for the whole head, and then for each `LEAST_BYTES` of body that are asked for.
 pub const PATIENCE: Duration = Duration::from_secs(5);

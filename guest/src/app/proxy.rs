@@ -7,7 +7,7 @@
 use crate::app::cache::{Cache, Contents, Entry, Freshness, policy};
 use crate::app::http::{Body, Request, Response, Status, header};
 use crate::app::later::{Answer, Brings, Promise, pipe};
-use crate::app::origin::{Exchange, Failure, Origin, PATIENCE, Told};
+use crate::app::origin::{Exchange, Failure, Origin, PATIENCE, SEND_BYTES, Told};
 use crate::app::reply::{Framing, Head, Reader, end_to_end, kept};
 use crate::app::server::Fresh;
 use crate::app::web::{Beyond, Resource, serve};
@@ -44,7 +44,8 @@ const CONNECTIONS: usize = 4;
 const MOST_CONNECTIONS: usize = 64;
 
 impl Options {
-    /// Reads `origin=ADDRESS:PORT`, `origin-host=NAME`, `origin-connections=4`, `cache=BYTES` and `cache-ttl=60s`; `None` without an origin.
+    /// Reads `origin=ADDRESS:PORT`, `origin-host=NAME`, `origin-connections=4`, `cache=BYTES` and `cache-ttl=60s`; `None`
+    /// without an origin.
     pub fn read(config: &Config, memory_bytes: usize) -> Result<Option<Self>, ConfigError> {
         let refuse = |key: &str, reason| Err(ConfigError { key: key.into(), reason });
         let Some(text) = config.get("origin").filter(|text| !text.is_empty()) else { return Ok(None) };
@@ -55,17 +56,18 @@ impl Options {
         if host.is_empty() || !host.bytes().all(|byte| byte.is_ascii_graphic()) {
             return refuse("origin-host", "is not a name");
         }
-        let budget = config.parsed("cache", memory_bytes / 4)?;
-        if budget > memory_bytes {
-            return refuse("cache", "is more than the instance has; give it more memory");
-        }
         let connections = config.parsed("origin-connections", CONNECTIONS)?;
         if !(1..=MOST_CONNECTIONS).contains(&connections) {
             return refuse("origin-connections", "is not between 1 and 64");
         }
+        let window = (memory_bytes / 32).clamp(WINDOWS.0, WINDOWS.1);
+        let more = connections.saturating_sub(CONNECTIONS) * (window + SEND_BYTES);
+        let budget = config.parsed("cache", (memory_bytes / 4).saturating_sub(more))?;
+        if budget > memory_bytes {
+            return refuse("cache", "is more than the instance has; give it more memory");
+        }
         let ttl = config.duration("cache-ttl", core::time::Duration::from_secs(60))?;
         let ttl = Duration::from_millis(ttl.as_millis().min(1 << 40) as u64);
-        let window = (memory_bytes / 32).clamp(WINDOWS.0, WINDOWS.1);
         Ok(Some(Self { origin: origin.into(), host: host.into(), budget, connections, window, ttl }))
     }
 }
@@ -663,6 +665,8 @@ mod tests {
         assert_eq!(read("cache=5").unwrap(), None);
         let options = read("origin=10.0.16.2:81").unwrap().unwrap();
         assert_eq!((options.host.as_str(), options.budget, options.ttl), ("10.0.16.2:81", 1 << 18, Duration::from_secs(60)));
+        let many = read("origin=10.0.16.2:81 origin-connections=8").unwrap().unwrap();
+        assert_eq!((many.connections, many.budget), (8, options.budget - 4 * (many.window + SEND_BYTES)));
         for bad in [
             "origin=host:80",
             "origin=10.0.0.1",
