@@ -11,7 +11,7 @@ use smoltcp::wire::IpEndpoint;
 
 pub const SEND_BYTES: usize = 2048;
 const FIRST_PORT: u16 = 49_152;
-/// For a free line, then for the whole head, and then for each `LEAST_BYTES` of body that are asked for.
+/// For the whole head, and then for each `LEAST_BYTES` of body that are asked for.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 const LEAST_BYTES: usize = 1024;
 /// The origin is to close; it has so long.
