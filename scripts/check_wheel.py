@@ -9,7 +9,7 @@ ARTIFACTS = "wisp/_artifacts/"
 IMAGES = ("web.microvm.elf", "web.spt.elf", "proxy.microvm.elf", "proxy.spt.elf", "aggregator.microvm.elf", "aggregator.spt.elf", "floor.microvm.elf")
 NEEDED = (
     *(f"{ARTIFACTS}{name}" for name in (*IMAGES, "wisp-native", "SHA256SUMS")),
-    *(f"wisp/_examples/{name}/cloud.yaml" for name in ("hello", "three-hosts", "fog")),
+    *(f"wisp/_examples/{name}/cloud.yaml" for name in ("hello", "three-hosts", "fog", "proxy")),
     "wisp/py.typed",
 )
 LITTER = re.compile(r"__pycache__|\.pyc$|\.partial$|(^|/)\.")

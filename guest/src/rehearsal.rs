@@ -15,8 +15,8 @@ use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, Ipv4Address};
 
 const ADDRESS: Ipv4Address = Ipv4Address::new(10, 0, 0, 1);
 const MAC: EthernetAddress = EthernetAddress([2, 0, 10, 0, 0, 1]);
-/// One socket is enough, and it is never given back.
-const LINE: &str = "name=rehearsal port=80 connections=1";
+/// One socket is enough, and it is never given back. A proxy asks an origin that refuses, and keeps nothing.
+const LINE: &str = "name=rehearsal port=80 connections=1 origin=10.0.0.1:9 origin-connections=1 cache=0";
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: rehearsal\r\nConnection: close\r\n\r\n";
 const BUFFER_BYTES: usize = 4096;
 const CLIENT_PORT: u16 = 50_000;

@@ -13,6 +13,11 @@ use core::slice::ChunksExactMut;
 use smoltcp::time::{Duration, Instant};
 
 const BLOCK_BYTES: usize = 2048;
+/// What an entry takes beside its key and headers, at most: itself, twice while the list of entries grows, and its parts'
+/// places in the heap. Without it, very many very small answers would take more than the heap has.
+const ENTRY_BYTES: usize = 512;
+/// As much longer may the headers grow when the origin tells some anew.
+const SPARE_BYTES: usize = 256;
 /// After a failure a stale answer serves so long before the origin is asked again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Longer than anybody keeps anything; keeps sums of times from overflowing.
@@ -139,6 +144,8 @@ pub struct Entry {
     pub key: String,
     /// Lines for everybody behind us, each with its end.
     pub headers: String,
+    /// The longest that the headers may become.
+    room: usize,
     pub freshness: Freshness,
     pub contents: Rc<Contents>,
     pub retry_at: Instant,
@@ -146,21 +153,24 @@ pub struct Entry {
 }
 
 impl Entry {
-    pub fn new(key: String, headers: String, freshness: Freshness, contents: Contents) -> Self {
-        Self { key, headers, freshness, contents: Rc::new(contents), retry_at: Instant::ZERO, used: 0 }
+    pub fn new(key: String, mut headers: String, freshness: Freshness, contents: Contents) -> Self {
+        headers.shrink_to_fit();
+        let room = headers.len() + SPARE_BYTES;
+        Self { key, headers, room, freshness, contents: Rc::new(contents), retry_at: Instant::ZERO, used: 0 }
     }
 
     pub fn is_fresh(&self, now: Instant) -> bool {
         self.freshness.is_fresh(now)
     }
 
-    /// Takes over what a 304 tells anew (RFC 9111, 4.3.4).
-    pub fn refresh(&mut self, headers: &str, freshness_headers: &str, ttl: Duration, asked_at: Instant, longest: usize) {
+    /// Takes over what a 304 tells anew (RFC 9111, 4.3.4), where there is room for it.
+    pub fn refresh(&mut self, headers: &str, freshness_headers: &str, ttl: Duration, asked_at: Instant) {
         let is_about_body = |name: &str| name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("content-"));
         let fresh = kept(headers, &|name| !is_about_body(name));
         let mut merged = kept(&self.headers, &|name| header(&fresh, name).is_none());
         merged.push_str(&fresh);
-        if merged.len() <= longest {
+        merged.shrink_to_fit();
+        if merged.len() <= self.room {
             self.headers = merged;
         }
         let age = kept(freshness_headers, &|name| name.eq_ignore_ascii_case("age"));
@@ -173,7 +183,7 @@ impl Entry {
     }
 
     fn head_bytes(&self) -> usize {
-        self.key.len() + self.headers.len()
+        ENTRY_BYTES + self.key.len() + self.room
     }
 }
 
@@ -290,6 +300,7 @@ impl Cache {
 mod tests {
     use super::*;
     use alloc::format;
+    use core::mem;
 
     const TTL: Duration = Duration::from_secs(60);
 
@@ -396,6 +407,16 @@ mod tests {
     }
 
     #[test]
+    fn very_many_very_small_answers_do_not_fill_the_heap() {
+        let mut cache = of_blocks(100);
+        for index in 0..1000 {
+            put(&mut cache, &format!("/{index}"), 0);
+        }
+        assert!(cache.entries.len() * mem::size_of::<Entry>() * 2 <= 25 * BLOCK_BYTES);
+        assert!(cache.find("/999").is_some() && cache.find("/0").is_none());
+    }
+
+    #[test]
     fn pieces_make_up_the_whole() {
         let mut cache = of_blocks(100);
         let mut contents = Contents::default();
@@ -422,9 +443,13 @@ mod tests {
             answer("").unwrap(),
             Contents::default(),
         );
-        entry.refresh("Cache-Control: max-age=9\r\nContent-Type: u\r\n", "Age: 2\r\n", TTL, at(200), 4096);
-        assert_eq!(entry.headers, "ETag: a\r\nContent-Type: t\r\nCache-Control: max-age=9\r\n");
+        let merged = "ETag: a\r\nContent-Type: t\r\nCache-Control: max-age=9\r\n";
+        entry.refresh("Cache-Control: max-age=9\r\nContent-Type: u\r\n", "Age: 2\r\n", TTL, at(200));
+        assert_eq!(entry.headers, merged);
         assert!(entry.is_fresh(at(206)) && !entry.is_fresh(at(207)));
+        entry.refresh(&format!("X: {}\r\n", "x".repeat(SPARE_BYTES)), "", TTL, at(300));
+        assert_eq!(entry.headers, merged, "no room was set aside for that");
+        assert!(entry.is_fresh(at(308)) && !entry.is_fresh(at(309)));
     }
 
     #[test]

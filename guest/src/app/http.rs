@@ -57,6 +57,7 @@ pub enum Status {
     HeadTooLarge,
     NotImplemented,
     BadGateway,
+    ServiceUnavailable,
     GatewayTimeout,
     VersionNotSupported,
     /// Whatever an origin said.
@@ -78,6 +79,7 @@ impl Status {
             Self::HeadTooLarge => (431, "Request Header Fields Too Large"),
             Self::NotImplemented => (501, "Not Implemented"),
             Self::BadGateway => (502, "Bad Gateway"),
+            Self::ServiceUnavailable => (503, "Service Unavailable"),
             Self::GatewayTimeout => (504, "Gateway Timeout"),
             Self::VersionNotSupported => (505, "HTTP Version Not Supported"),
             Self::Passed(code) => (code, ""),

@@ -9,11 +9,10 @@ use smoltcp::socket::tcp;
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::IpEndpoint;
 
-const CONNECTIONS: usize = 4;
-const SEND_BYTES: usize = 2048;
+pub const SEND_BYTES: usize = 2048;
 const FIRST_PORT: u16 = 49_152;
 /// For the whole head, and then for each `LEAST_BYTES` of body that are asked for.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 const LEAST_BYTES: usize = 1024;
 /// The origin is to close; it has so long.
 const FAREWELL: Duration = Duration::from_millis(250);
@@ -24,6 +23,8 @@ const MOST_INTERIM: usize = 8;
 pub enum Failure {
     Refused,
     TimedOut,
+    /// All connections were in use for too long.
+    Busy,
     /// Cut short, or not HTTP.
     Malformed,
 }
@@ -74,8 +75,14 @@ pub struct Exchange {
 }
 
 impl Origin {
-    /// Makes the connections' sockets, each with a receive window of `window` bytes.
-    pub fn new(sockets: &mut SocketSet<'static>, endpoint: IpEndpoint, window: usize, seed: u64, fresh: Fresh) -> Self {
+    /// Makes the sockets of `size` connections, each with a receive window of `window` bytes.
+    pub fn new(
+        sockets: &mut SocketSet<'static>,
+        endpoint: IpEndpoint,
+        (size, window): (usize, usize),
+        seed: u64,
+        fresh: Fresh,
+    ) -> Self {
         let buffer = |size| tcp::SocketBuffer::new(fresh(size));
         let mut line = || {
             let mut socket = tcp::Socket::new(buffer(window), buffer(SEND_BYTES));
@@ -83,7 +90,7 @@ impl Origin {
             Line { handle: sockets.add(socket), is_asked: false, ends_at: None }
         };
         let next_port = FIRST_PORT + (seed % u64::from(u16::MAX - FIRST_PORT)) as u16;
-        Self { endpoint, next_port, lines: (0..CONNECTIONS).map(|_| line()).collect() }
+        Self { endpoint, next_port, lines: (0..size).map(|_| line()).collect() }
     }
 
     /// Whether one more question can be asked.

@@ -7,8 +7,8 @@
 use crate::app::cache::{Cache, Contents, Entry, Freshness, policy};
 use crate::app::http::{Body, Request, Response, Status, header};
 use crate::app::later::{Answer, Brings, Promise, pipe};
-use crate::app::origin::{Exchange, Failure, Origin, Told};
-use crate::app::reply::{Framing, Head, LONGEST_HEAD_BYTES, Reader, end_to_end, kept};
+use crate::app::origin::{Exchange, Failure, Origin, PATIENCE, SEND_BYTES, Told};
+use crate::app::reply::{Framing, Head, Reader, end_to_end, kept};
 use crate::app::server::Fresh;
 use crate::app::web::{Beyond, Resource, serve};
 use crate::config::{Config, ConfigError};
@@ -31,6 +31,7 @@ pub struct Options {
     origin: IpEndpoint,
     host: String,
     budget: usize,
+    connections: usize,
     window: usize,
     ttl: Duration,
 }
@@ -38,8 +39,16 @@ pub struct Options {
 /// The least and the most that a connection to the origin has under way.
 const WINDOWS: (usize, usize) = (32 * 1024, 256 * 1024);
 
+/// Who has nothing stale to fall back on waits so long for a free connection: as long as a long download may take.
+const QUEUE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Questions to the origin at once.
+const CONNECTIONS: usize = 4;
+const MOST_CONNECTIONS: usize = 64;
+
 impl Options {
-    /// Reads `origin=ADDRESS:PORT`, `origin-host=NAME`, `cache=BYTES` and `cache-ttl=60s`; `None` without an origin.
+    /// Reads `origin=ADDRESS:PORT`, `origin-host=NAME`, `origin-connections=4`, `cache=BYTES` and `cache-ttl=60s`; `None`
+    /// without an origin.
     pub fn read(config: &Config, memory_bytes: usize) -> Result<Option<Self>, ConfigError> {
         let refuse = |key: &str, reason| Err(ConfigError { key: key.into(), reason });
         let Some(text) = config.get("origin").filter(|text| !text.is_empty()) else { return Ok(None) };
@@ -50,14 +59,19 @@ impl Options {
         if host.is_empty() || !host.bytes().all(|byte| byte.is_ascii_graphic()) {
             return refuse("origin-host", "is not a name");
         }
-        let budget = config.parsed("cache", memory_bytes / 4)?;
+        let connections = config.parsed("origin-connections", CONNECTIONS)?;
+        if !(1..=MOST_CONNECTIONS).contains(&connections) {
+            return refuse("origin-connections", "is not between 1 and 64");
+        }
+        let window = (memory_bytes / 32).clamp(WINDOWS.0, WINDOWS.1);
+        let more = connections.saturating_sub(CONNECTIONS) * (window + SEND_BYTES);
+        let budget = config.parsed("cache", (memory_bytes / 4).saturating_sub(more))?;
         if budget > memory_bytes {
             return refuse("cache", "is more than the instance has; give it more memory");
         }
         let ttl = config.duration("cache-ttl", core::time::Duration::from_secs(60))?;
         let ttl = Duration::from_millis(ttl.as_millis().min(1 << 40) as u64);
-        let window = (memory_bytes / 32).clamp(WINDOWS.0, WINDOWS.1);
-        Ok(Some(Self { origin: origin.into(), host: host.into(), budget, window, ttl }))
+        Ok(Some(Self { origin: origin.into(), host: host.into(), budget, connections, window, ttl }))
     }
 }
 
@@ -78,6 +92,8 @@ struct Fetch {
     /// What is stored and stale; it stays so long as somebody holds it.
     old: Option<Rc<Contents>>,
     clients: Vec<Client>,
+    /// Until when it may wait for a free connection.
+    waits_until: Instant,
     asked_at: Instant,
     stage: Stage,
 }
@@ -104,8 +120,8 @@ impl Beyond for Proxy {
 
 impl Proxy {
     pub fn new(sockets: &mut SocketSet<'static>, options: Options, seed: u64, fresh: Fresh) -> Self {
-        let Options { origin, host, budget, window, ttl } = options;
-        let origin = Origin::new(sockets, origin, window, seed, fresh);
+        let Options { origin, host, budget, connections, window, ttl } = options;
+        let origin = Origin::new(sockets, origin, (connections, window), seed, fresh);
         Self { host, ttl, origin, cache: Cache::new(fresh(budget)), passing: Passing::default(), fetches: Vec::new() }
     }
 
@@ -132,8 +148,10 @@ impl Proxy {
         if let Some(fetch) = self.fetches.iter_mut().find(|fetch| !is_alone && fetch.may_be_shared(key)) {
             fetch.clients.push(client);
         } else {
+            let may_be_stale = old.as_ref().is_some_and(|entry| !entry.freshness.must_revalidate);
+            let waits_until = now + if may_be_stale { PATIENCE } else { QUEUE_PATIENCE };
             let old = old.map(|entry| entry.contents.clone());
-            self.fetches.push(Fetch::new(key.into(), is_alone, old, alloc::vec![client], now));
+            self.fetches.push(Fetch::new(key.into(), is_alone, old, alloc::vec![client], waits_until));
         }
         Answer::Later(promise)
     }
@@ -161,13 +179,14 @@ impl Proxy {
         changed
     }
 
-    /// When an origin has been waited for long enough.
+    /// When an origin, or a connection to it, has been waited for long enough.
     pub fn poll_at(&self) -> Option<Instant> {
         let patience = self.fetches.iter().filter_map(|fetch| match &fetch.stage {
             Stage::Asked(exchange) | Stage::Gathering { exchange, .. } | Stage::Passing { exchange, .. } => {
                 Some(exchange.poll_at())
             }
-            Stage::Queued | Stage::Done => None,
+            Stage::Queued => Some(fetch.waits_until),
+            Stage::Done => None,
         });
         patience.chain(self.origin.poll_at()).min()
     }
@@ -183,7 +202,8 @@ impl Proxy {
             return (Stage::Done, true);
         }
         if !self.origin.is_free() {
-            return (Stage::Queued, false);
+            let may_wait = now < fetch.waits_until;
+            return if may_wait { (Stage::Queued, false) } else { self.fail(fetch, Failure::Busy, now) };
         }
         let lines = if fetch.is_alone { fetch.clients[0].lines.clone() } else { self.conditions(fetch) };
         let request = format!(
@@ -278,7 +298,7 @@ impl Proxy {
     /// Has each client's question asked on its own.
     fn split(&mut self, fetch: &mut Fetch, now: Instant) {
         for client in fetch.clients.drain(..) {
-            self.fetches.push(Fetch::new(fetch.key.clone(), true, None, alloc::vec![client], now));
+            self.fetches.push(Fetch::new(fetch.key.clone(), true, None, alloc::vec![client], now + QUEUE_PATIENCE));
         }
     }
 
@@ -376,7 +396,7 @@ impl Proxy {
     /// Takes over a 304.
     fn refresh(&mut self, fetch: &mut Fetch, told: &Told, now: Instant) -> (Stage, bool) {
         if let Some(entry) = self.cache.find(&fetch.key) {
-            entry.refresh(&end_to_end(&told.headers), &told.headers, self.ttl, fetch.asked_at, LONGEST_HEAD_BYTES);
+            entry.refresh(&end_to_end(&told.headers), &told.headers, self.ttl, fetch.asked_at);
             fetch.tell(entry, "revalidated", now);
         }
         (Stage::Done, true)
@@ -393,6 +413,7 @@ impl Proxy {
             client.promise.keep(match failure {
                 Failure::Refused => Response::told(Status::BadGateway, "the origin refuses the connection"),
                 Failure::Malformed => Response::told(Status::BadGateway, "the origin's answer is broken"),
+                Failure::Busy => Response::told(Status::ServiceUnavailable, "all connections to the origin are in use"),
                 Failure::TimedOut => Response::told(Status::GatewayTimeout, "the origin takes too long"),
             });
         }
@@ -401,8 +422,8 @@ impl Proxy {
 }
 
 impl Fetch {
-    fn new(key: String, is_alone: bool, old: Option<Rc<Contents>>, clients: Vec<Client>, now: Instant) -> Self {
-        Self { key, is_alone, old, clients, asked_at: now, stage: Stage::Queued }
+    fn new(key: String, is_alone: bool, old: Option<Rc<Contents>>, clients: Vec<Client>, waits_until: Instant) -> Self {
+        Self { key, is_alone, old, clients, waits_until, asked_at: Instant::ZERO, stage: Stage::Queued }
     }
 
     fn may_be_shared(&self, key: &str) -> bool {
@@ -614,6 +635,11 @@ mod tests {
             (head, answer.split_off((end + 4).min(answer.len())))
         }
 
+        /// Takes some of an answer.
+        fn look(&mut self, handle: SocketHandle) {
+            let _ = self.sockets.get_mut::<tcp::Socket>(handle).recv(|bytes| (bytes.len(), ()));
+        }
+
         fn get(&mut self, path: &str, lines: &str) -> (String, Vec<u8>) {
             let handle = self.begin(path, lines);
             self.finish(handle)
@@ -650,6 +676,8 @@ mod tests {
         assert_eq!(read("cache=5").unwrap(), None);
         let options = read("origin=10.0.16.2:81").unwrap().unwrap();
         assert_eq!((options.host.as_str(), options.budget, options.ttl), ("10.0.16.2:81", 1 << 18, Duration::from_secs(60)));
+        let many = read("origin=10.0.16.2:81 origin-connections=8").unwrap().unwrap();
+        assert_eq!((many.connections, many.budget), (8, options.budget - 4 * (many.window + SEND_BYTES)));
         for bad in [
             "origin=host:80",
             "origin=10.0.0.1",
@@ -657,6 +685,8 @@ mod tests {
             "origin=10.0.0.1:1 cache=x",
             "origin=10.0.0.1:1 cache=9999999",
             "origin=10.0.0.1:1 cache-ttl=5",
+            "origin=10.0.0.1:1 origin-connections=0",
+            "origin=10.0.0.1:1 origin-connections=65",
             "origin=10.0.0.1:1 origin-host=a%0ab",
         ] {
             assert!(read(bad).is_err(), "{bad}");
@@ -726,6 +756,29 @@ mod tests {
         lab.sockets.get_mut::<tcp::Socket>(gone).abort();
         lab.pass(Duration::from_secs(1));
         assert_eq!(lab.site.beyond.as_ref().unwrap().poll_at(), None, "nothing goes on for nobody");
+    }
+
+    #[test]
+    fn who_finds_all_connections_in_use_is_told_so() {
+        let mut lab = Lab::new(|question| if question.contains("/film") { big(question) } else { digits(question) });
+        assert_eq!(lab.told("/a", ""), (200, "miss".into()));
+        lab.pass(Duration::from_secs(11));
+        let viewers: Vec<_> = (0..CONNECTIONS).map(|index| lab.begin(&format!("/film?{index}"), "")).collect();
+        let (one, other, begin) = (lab.begin("/a", ""), lab.begin("/b", ""), lab.now);
+        let (head, body) = lab.finish(one);
+        assert!(head.contains("X-Cache: stale") && body == b"0123456789", "{head}");
+        assert!(lab.now - begin < PATIENCE + Duration::from_secs(1));
+        for _ in 0..3 {
+            viewers.iter().for_each(|viewer| lab.look(*viewer));
+            lab.pass(Duration::from_secs(8));
+        }
+        let (head, body) = lab.finish(other);
+        assert!(head.starts_with("HTTP/1.1 503") && body.ends_with(b"all connections to the origin are in use\n"), "{head}");
+        assert!((QUEUE_PATIENCE..QUEUE_PATIENCE + Duration::from_secs(1)).contains(&(lab.now - begin)));
+        for viewer in viewers {
+            assert!(lab.finish(viewer).1.len() > 300_000, "who looks already goes on");
+        }
+        assert_eq!(lab.told("/b", ""), (200, "miss".into()));
     }
 
     #[test]

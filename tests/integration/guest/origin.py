@@ -1,8 +1,8 @@
 """An origin for proxies: counts what it is asked, and goes away for a while when told to.
 
-``/film``: 100 KiB, fresh for an hour. ``/news``: fresh for a second, with a tag. ``/stream``: 8 MiB, not to be stored.
-``/live``: the same in chunks, without a length. ``/asked``: what was asked so far. ``/away``: nobody listens for five
-seconds.
+``/film``: 100 KiB, fresh for an hour. ``/slow``: half a second late, fresh for an hour. ``/news``: fresh for a second,
+with a tag. ``/stream``: 8 MiB, not to be stored. ``/live``: the same in chunks, without a length. ``/asked``: what was
+asked so far. ``/away``: nobody listens for five seconds.
 """
 
 import json
@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 FILM = bytes(range(256)) * 400
 STREAM = bytes(range(256)) * 32768
 AWAY_S = 5
+LATE_S = 0.5
 asked: list[str] = []
 
 
@@ -30,6 +31,9 @@ class Handler(BaseHTTPRequestHandler):
         match path:
             case "/film":
                 self.answer(FILM, "Cache-Control: max-age=3600", 'ETag: "film"', "Content-Type: video/mp4")
+            case "/slow":
+                time.sleep(LATE_S)
+                self.answer(b"slow\n", "Cache-Control: max-age=3600")
             case "/news" if condition == '"news"':
                 self.send_response(304)
                 self.end_headers()

@@ -3,7 +3,10 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 
 import wisp
 from wisp.assembly.settings import Settings
+from wisp.model.view import InstanceRow
 
 HERE = Path(__file__).parent
 TARGETS = ("microvm", "spt")
@@ -51,6 +55,36 @@ network_services:
       proxy-spt: {{vnfd: proxy-spt}}
 """
 
+SUMMONED = f"""\
+cloud: summoned
+sites: {{street: {{}}, center: {{}}}}
+hosts:
+  h: {{site: street, cpu: 4, memory: 1GiB}}
+  core: {{site: center, cpu: 4, memory: 1GiB}}
+links: {{backhaul: {{between: [h, core], delay: 20ms}}}}
+images: {{proxy: {{role: proxy}}}}
+vnfds:
+  origin:
+    vdus:
+      main:
+        kind: process
+        command: ["${{python}}", {HERE / "origin.py"}, "8080"]
+        health: {{protocol: tcp, port: 8080}}
+  proxy:
+    vdus:
+      main:
+        kind: unikernel/spt
+        image: proxy
+        memory: 4MiB
+        config: {{origin: "${{address.origin}}:8080", cache: "220000"}}
+network_services:
+  n:
+    vnfs:
+      origin: {{vnfd: origin, placement: {{sites: [center]}}}}
+      near: {{vnfd: proxy, placement: {{sites: [street]}}, min_instances: 0, idle_timeout: 1s}}
+"""
+ROUND_TRIP_MS = 40
+
 
 @dataclass
 class Told:
@@ -66,10 +100,34 @@ class Told:
 
 
 class Proxies:
-    """A cloud with an origin, and a proxy on each target."""
+    """A cloud with an origin, and proxies."""
 
-    def __init__(self, cloud: wisp.Cloud, addresses: dict[str, str]) -> None:
-        self._cloud, self.addresses = cloud, addresses
+    def __init__(self, cloud: wisp.Cloud, rows: list[InstanceRow]) -> None:
+        self._cloud, self.addresses = cloud, {row.name: str(row.address) for row in rows}
+        self._pids = {row.name: row.pid for row in rows}
+
+    @contextmanager
+    def silent_origin(self) -> Iterator[None]:
+        """An origin that still takes connections, and says nothing."""
+        pid = self._pids["origin"]
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    async def state(self, instance: str) -> tuple[str, str]:
+        """Give an instance's host and state."""
+        return next((row.host, row.state) for row in await self._cloud.ps() if row.name == instance)
+
+    async def gone(self, instance: str) -> None:
+        """Wait until it sleeps again."""
+        for _ in range(100):
+            if (await self.state(instance))[1] == "asleep":
+                return
+            await asyncio.sleep(0.1)
+        pytest.fail(f"{instance} does not go")
 
     async def shell(self, script: str) -> str:
         status, output = await self._cloud.run("h", ["sh", "-c", script])
@@ -101,7 +159,15 @@ async def proxies(tmp_path: Path) -> AsyncIterator[Proxies]:
     (tmp_path / "cloud.yaml").write_text(DESCRIPTION)
     settings = replace(Settings.from_environment(), state=tmp_path / "state", cache=tmp_path / "cache")
     async with wisp.Cloud(tmp_path / "cloud.yaml", settings=settings) as cloud:
-        yield Proxies(cloud, {row.name: str(row.address) for row in await cloud.ps()})
+        yield Proxies(cloud, await cloud.ps())
+
+
+@pytest.fixture
+async def summoned(tmp_path: Path) -> AsyncIterator[Proxies]:
+    (tmp_path / "cloud.yaml").write_text(SUMMONED)
+    settings = replace(Settings.from_environment(), state=tmp_path / "state", cache=tmp_path / "cache")
+    async with wisp.Cloud(tmp_path / "cloud.yaml", settings=settings) as cloud:
+        yield Proxies(cloud, await cloud.ps())
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -136,6 +202,15 @@ async def test_a_proxy_as_curl_sees_it(proxies: Proxies, target: str) -> None:
     together = " & ".join([f"curl -sS -m 60 http://{proxies.addresses[web]}/stream | sha256sum"] * 6)
     assert set((await proxies.shell(f"{together} & wait")).split()) == {STREAM_SHA256, "-"}
 
+    together = " & ".join([f"curl -sS -m 60 http://{proxies.addresses[web]}/slow"] * 6)
+    assert (await proxies.shell(f"{together} & wait")).split() == ["slow"] * 6
+    assert (await proxies.asked()).count(f"/slow {host}") == 1
+
+    with proxies.silent_origin():
+        stale, late = await asyncio.gather(proxies.get(web, "/news"), proxies.get(web, "/unknown"))
+    assert (stale.status, stale.how, stale.body) == (200, "stale", "news\n")
+    assert (late.status, late.body) == (504, "504 Gateway Timeout: the origin takes too long\n")
+
     await proxies.get("origin", ":8080/away")
     await asyncio.sleep(1.1)
     stale = await proxies.get(web, "/news")
@@ -143,3 +218,22 @@ async def test_a_proxy_as_curl_sees_it(proxies: Proxies, target: str) -> None:
     assert (await proxies.get(web, "/film?q=1", "-I")).how == "hit"
     lost = await proxies.get(web, "/unknown")
     assert (lost.status, lost.body) == (502, "502 Bad Gateway: the origin refuses the connection\n")
+
+
+async def test_a_proxy_appears_near_its_viewers_serves_and_goes(summoned: Proxies) -> None:
+    url = "http://near.summoned.internal/film"
+    how = f"curl -sSf -m 20 -o /dev/null -w '%header{{x-cache}}' {url}"
+    for visit in (1, 2):
+        assert await summoned.state("near") == ("h", "asleep")
+        assert await summoned.shell(how) == "miss"
+        host, state = await summoned.state("near")
+        assert (host, state) in {("h", "starting"), ("h", "ready")}, "it answers before its first health check"
+        begun_ms = [
+            float(await summoned.shell(f"curl -sSf -m 20 -o /dev/null -w '%{{time_starttransfer}}' {url}")) * 1000
+            for _ in range(3)
+        ]
+        assert min(begun_ms) < ROUND_TRIP_MS, "a hit does not wait for the core"
+        assert await summoned.shell(how) == "hit"
+        # What it kept went with it.
+        assert len(await summoned.asked()) == visit
+        await summoned.gone("near")
