@@ -4,9 +4,11 @@
 //! * `delay`: link delay, jitter and loss through NFQUEUE (see `delay`).
 //! * `dns`: the cloud's names; who asks for one that sleeps wakes it (see `dns`).
 //! * `tender`: one virtual machine, with who it is and what comes over its tap (see `tender`).
+//! * `container`: one container, and the first process in it (see `container`).
 //! * `relay`: a port bound outside, served by something inside (see `relay`).
 
 mod arguments;
+mod container;
 mod delay;
 mod dns;
 mod failure;
@@ -24,6 +26,7 @@ const HELP: &str = "usage: wisp-native keeper --dir DIR [--ready-fd N]
        wisp-native delay
        wisp-native dns
        wisp-native tender -- HYPERVISOR ARGUMENTS...
+       wisp-native container --tree DIR --room-bytes N --name NAME -- RUNTIME ARGUMENTS...
        wisp-native relay --listen-fd N --to ADDRESS:PORT [--udp]
        wisp-native --version";
 
@@ -45,6 +48,7 @@ fn run() -> Result<(), Failure> {
         Some("delay") => delay::run(arguments),
         Some("dns") => dns::run(arguments),
         Some("tender") => tender::run(arguments),
+        Some("container") => container::run(arguments),
         Some("relay") => relay::run(arguments),
         Some("--version") => {
             println!("wisp-native {}", env!("CARGO_PKG_VERSION"));

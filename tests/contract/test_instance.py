@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.integration.cloud import rootfs
 from tests.integration.cloud.drivers import CloudDrivers, RealWorld, RemoteDriver, cloud_drivers, planned
 
 from wisp.assembly.settings import Settings
@@ -85,6 +86,14 @@ class TestImageDriver(ForeignDriver):
 
 class TestVmDriver(ForeignDriver):
     kind = Kind.VM
+
+
+class TestContainerDriver(RealDriver):
+    kind = Kind.CONTAINER
+
+    @pytest.fixture(autouse=True)
+    def files(self, drivers: CloudDrivers) -> None:
+        rootfs.prepare(drivers.directory / "rootfs")
 
 
 class TestProcessDriver(RealDriver):

@@ -4,7 +4,7 @@
 //! ended. Controllers speak to it over `DIR/keeper.sock` (see `protocol`) and may come and go. When it ends, for
 //! whatever reason, the kernel ends everything in its pid namespace and frees every descriptor it held.
 
-mod capabilities;
+pub mod capabilities;
 mod children;
 mod connection;
 mod descriptors;

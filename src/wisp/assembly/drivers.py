@@ -7,6 +7,8 @@ from wisp.assembly.images import file_store, image_store
 from wisp.assembly.secrets import kept_values
 from wisp.assembly.settings import CloudFolder, Settings
 from wisp.drivers.clock.system import monotonic_offset_ns
+from wisp.drivers.instance.container.driver import ContainerDriver
+from wisp.drivers.instance.container.unpack import Trees
 from wisp.drivers.instance.foreign.driver import ForeignDriver
 from wisp.drivers.instance.kept import KeptChildren
 from wisp.drivers.instance.kvm import Accelerator, find_accelerator, tcg
@@ -80,6 +82,13 @@ def instance_drivers(
         Kind.SPT: SptDriver(children, image_store(settings)),
         Kind.IMAGE: ForeignDriver(Kind.IMAGE, children, files, accelerator, settings.search_path),
         Kind.VM: ForeignDriver(Kind.VM, children, files, accelerator, settings.search_path),
+        Kind.CONTAINER: ContainerDriver(
+            children,
+            files,
+            Trees(settings.images / "trees"),
+            native=settings.native,
+            search_path=settings.search_path,
+        ),
         Kind.PROCESS: ProcessDriver(children, python=sys.executable, native=str(settings.native)),
     }
 

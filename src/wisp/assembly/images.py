@@ -13,13 +13,14 @@ import msgspec
 
 from wisp.assembly.settings import Settings
 from wisp.drivers.image.files import FileManifest, FileStore
-from wisp.drivers.image.protocol import NotBootable
+from wisp.drivers.image.kind import container_form
+from wisp.drivers.image.protocol import NotBootable, opened
 from wisp.drivers.image.store import ImageStore
 from wisp.drivers.instance.foreign.driver import TENDERS, boot_of, disk_format
 from wisp.drivers.instance.foreign.machine import kind_of, machine_of
 from wisp.drivers.instance.microvm import find_qemu
-from wisp.model.description import DesiredState, ImageSource
-from wisp.model.image import Boot, BootProtocol, Family, ForeignImage
+from wisp.model.description import DesiredState, ImageSource, Kind
+from wisp.model.image import Boot, BootProtocol, Container, Family, ForeignImage
 from wisp.primitives.errors import PermanentDriverError
 
 
@@ -37,14 +38,14 @@ def import_file(settings: Settings, file: Path, *, name: str) -> dict[str, Any]:
     """Keep somebody else's image, and say what it is.
 
     Raises:
-        NotBootable: It is none that can be booted here.
-        PermanentDriverError: It cannot be read.
+        PermanentDriverError: It is none that can be started here, or cannot be read.
         TransientDriverError: The disk is full.
     """
-    try:
-        boot_of(ForeignImage(file=str(file)), file)
-    except NotBootable as error:
-        raise PermanentDriverError(f"{file}: {error}", driver="image", operation="import") from error
+    if container_form(file) is None:
+        try:
+            boot_of(ForeignImage(file=str(file)), file)
+        except NotBootable as error:
+            raise PermanentDriverError(f"{file}: {error}", driver="image", operation="import") from error
     return told(file_store(settings).take_in(str(file), name=name))
 
 
@@ -53,6 +54,8 @@ def told(manifest: FileManifest) -> dict[str, Any]:
     plain: dict[str, Any] = msgspec.to_builtins(manifest)
     if not manifest.protocol:
         return plain | {"kind": "", "machine": ""}
+    if manifest.protocol in tuple(Container):
+        return plain | {"kind": str(Kind.CONTAINER), "machine": ""}
     boot = Boot(protocol=BootProtocol(manifest.protocol), family=Family(manifest.family))
     machine = TENDERS.get(boot.protocol) or machine_of(boot, ForeignImage(file=manifest.digest))
     return plain | {"kind": str(kind_of(boot)), "machine": str(machine)}
@@ -89,22 +92,40 @@ def with_built_images(desired: DesiredState, settings: Settings) -> DesiredState
 
 
 def foreign_boots(desired: DesiredState, files: FileStore) -> list[Boot]:
-    """Say how each foreign image that is used is booted.
+    """Say how each foreign image that is used and booted is; those of containers are only looked at.
 
     Raises:
         PermanentDriverError: One cannot be; the sentence says what it is.
     """
-    used = {instance.vdu.image for instance in desired.instances}
-    return [
-        _foreign_boot(image.name, image.foreign, files)
-        for image in desired.images
-        if image.foreign is not None and image.name in used
-    ]
+    images = {image.name: image.foreign for image in desired.images}
+    used = sorted({(each.vdu.image, each.vdu.kind) for each in desired.instances if each.vdu.image is not None})
+    boots = []
+    for name, kind in used:
+        if (foreign := images[name]) is None:
+            continue
+        if kind is Kind.CONTAINER:
+            _check_container(name, foreign, files)
+        else:
+            boots.append(_foreign_boot(name, foreign, files))
+    return boots
+
+
+def _check_container(name: str, foreign: ForeignImage, files: FileStore) -> None:
+    if container_form(files.where(foreign.file)) is None:
+        raise PermanentDriverError(
+            f"image {name}: {foreign.file}: it is no OCI image layout and no archive of a root file system, which a "
+            "container starts from; make one with `skopeo copy docker://... oci-archive:app.tar` or "
+            "`docker export CONTAINER >app.tar`",
+            driver="image",
+        )
 
 
 def _foreign_boot(name: str, foreign: ForeignImage, files: FileStore) -> Boot:
     try:
         boot = boot_of(foreign, files.where(foreign.file))
+        if foreign.initrd is not None:
+            with opened(files.where(foreign.initrd)):  # refuses what is no file
+                pass
         if foreign.disk is not None:
             disk_format(files.where(foreign.disk))
     except NotBootable as error:

@@ -146,8 +146,9 @@ class ImageBody:
     )
     file: str | None = key(
         Text("kernel.elf"),
-        "In place of `role`: a unikernel, kernel or disk, beside this file or absolute; or the digest of one that "
-        "`wisp image import` took in, as `sha256:...`.",
+        "In place of `role`, beside this file or absolute: a unikernel, kernel or disk; for `container` an OCI image "
+        "layout or root file system, as a folder or archive. Or the digest of one that `wisp image import` took in, "
+        "as `sha256:...`.",
         default=None,
     )
     initrd: str | None = key(Text("initrd.cpio"), "Initial RAM disk of a kernel in `file`.", default=None)
@@ -190,7 +191,8 @@ class VduBody:
     image: str | None = key(Reference(("images",)), "The image; `process` has none.", default=None)
     command: tuple[str, ...] = key(
         Items(Template(command=True), minimum=1),
-        "Program and arguments, for `process`; arguments, for a foreign image.",
+        "Program and arguments, for `process`; arguments, for a foreign image; for `container` in place of the image's "
+        "own arguments, behind its entrypoint.",
         default=(),
     )
     cpu: int = key(Amount(units.CPU), "Reserved, in cores or thousandths of one.", default=100)
@@ -198,7 +200,9 @@ class VduBody:
         Amount(units.MEMORY), "Reserved; what it takes to run it, as a hypervisor, comes on top.", default=16 << 20
     )
     config: Mapping[str, str] = key(
-        Table(Template(), keys=Text("key")), "Options of the guest, or environment of the process.", default={}
+        Table(Template(), keys=Text("key")),
+        "Options of the guest, or environment of a process or container.",
+        default={},
     )
     health: HealthBody = key(Body(HealthBody), "How it shows that it answers.", default=HealthBody())
     boot_deadline: int = key(

@@ -13,7 +13,7 @@ VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _WORD = re.compile(r"[!-<>-~]+", re.ASCII)
 _HEALTH_PATH = re.compile(r"/[!-~]*", re.ASCII)
 _ONLY_WITH_ROLE = ("content", "options", "pool_size")
-_ONLY_WITH_FILE = ("initrd", "disk", "protocol", "family", "machine")
+_ONLY_WHEN_BOOTED = _ONLY_WITH_FILE = ("initrd", "disk", "protocol", "family", "machine")
 
 # Where, what, and what to do about it.
 Complaint = tuple[str, str, str]
@@ -27,7 +27,7 @@ def vdu_problems(vdu: Vdu, images: Mapping[str, ImageSource]) -> Iterator[Compla
         if not vdu.command:
             yield "command", "is missing", f"{vdu.kind} runs a command"
     elif vdu.image is None:
-        yield "image", "is missing", f"{vdu.kind} boots an image"
+        yield "image", "is missing", f"{vdu.kind} starts from an image"
     elif image := images.get(vdu.image):
         yield from _image_does_not_fit(vdu.kind, image)
     if vdu.kind.boots_role and vdu.command:
@@ -41,6 +41,10 @@ def _image_does_not_fit(kind: Kind, image: ImageSource) -> Iterator[Complaint]:
         yield "image", f"{kind} boots a role of Wisp's guest, and {image.name} is a file", "use unikernel/image"
     elif not kind.boots_role and image.role:
         yield "image", f"{kind} wants a file, and {image.name} is a role of Wisp's guest", "use unikernel/microvm"
+    elif kind is Kind.CONTAINER and image.foreign is not None:
+        for word in _ONLY_WHEN_BOOTED:
+            if getattr(image.foreign, word) is not None:
+                yield "image", f"{image.name} has {word}, which says how it is booted; a container is not", "remove it"
 
 
 def image_problems(body: declared.ImageBody) -> Iterator[Complaint]:

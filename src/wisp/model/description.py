@@ -20,6 +20,7 @@ class Kind(StrEnum):
     SPT = "unikernel/spt"
     IMAGE = "unikernel/image"
     VM = "vm"
+    CONTAINER = "container"
     PROCESS = "process"
 
     @property

@@ -31,6 +31,13 @@ class BootProtocol(StrEnum):
         return self in (BootProtocol.DISK, BootProtocol.QCOW2)
 
 
+class Container(StrEnum):
+    """A form in which the files of a container come; nothing of it is booted."""
+
+    OCI = "oci"
+    ROOT_FILE_SYSTEM = "rootfs"
+
+
 class Family(StrEnum):
     """Who made an image's operating system, and so how it is told its address and arguments."""
 

@@ -13,6 +13,7 @@ OVERHEAD_BYTES = {
     Kind.SPT: 256 << 10,
     Kind.IMAGE: 13 << 20,
     Kind.VM: 13 << 20,
+    Kind.CONTAINER: 512 << 10,
     Kind.PROCESS: 0,
 }
 

@@ -17,6 +17,7 @@ START_TIME = {
     Kind.SPT: Duration.of_ms(0.5),
     Kind.IMAGE: Duration.of_ms(210),
     Kind.VM: Duration.of_ms(2080),
+    Kind.CONTAINER: Duration.of_ms(36),
     Kind.PROCESS: Duration.of_ms(1.5),
 }
 

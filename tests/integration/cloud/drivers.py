@@ -38,6 +38,7 @@ hosts: {host: {site: here, cpu: 4, memory: 1GiB}}
 images:
   web: {role: web}
   foreign: {file: foreign.elf}
+  rootfs: {file: rootfs}
 vnfds:
   microvm: {vdus: {main: {kind: unikernel/microvm, image: web, cpu: 100m, memory: 32MiB}}}
   spt: {vdus: {main: {kind: unikernel/spt, image: web, cpu: 100m, memory: 8MiB}}}
@@ -55,6 +56,9 @@ vnfds:
         image: foreign
         memory: 32MiB
         config: {name: "${own.name}", ip: "${own.address}/${own.prefix}", gw: "${own.gateway}"}
+  container:
+    vdus:
+      main: {kind: container, image: rootfs, memory: 32MiB, command: [/bin/busybox, httpd, -f, -p, "80", -h, /www]}
   process:
     vdus:
       main:
@@ -70,6 +74,7 @@ network_services:
       spt: {vnfd: spt}
       image: {vnfd: image}
       vm: {vnfd: vm}
+      container: {vnfd: container}
       process: {vnfd: process}
 """
 

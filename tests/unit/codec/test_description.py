@@ -116,7 +116,7 @@ def test_vnfs_become_instances():
         ("[pc-1, pc-2]", "[pc-1, pc-1]", "links.cable.between: holds 'pc-1' twice"),
         ("host: pc-1", "host: pc-3", "access_points.radio.host: there is no host 'pc-3' (did you mean 'pc-2'?)"),
         ("role: web", "role: wed", "images.page.role: 'wed' is not one of aggregator, proxy, web (did you mean"),
-        (", image: page", "", "vnfds.web.vdus.main.image: is missing (unikernel/spt boots an image)"),
+        (", image: page", "", "vnfds.web.vdus.main.image: is missing (unikernel/spt starts from an image)"),
         ("image: page", "image: sage", "vnfds.web.vdus.main.image: there is no image 'sage' (did you mean 'page'?)"),
         ("image: page", "image: page, command: [x]", "vnfds.web.vdus.main.command: has no meaning for unikernel/spt"),
         ("unikernel/spt, image: page", "process", "vnfds.web.vdus.main.command: is missing (process runs a command)"),

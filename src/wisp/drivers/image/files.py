@@ -8,6 +8,8 @@ from pathlib import Path
 
 import msgspec
 
+from wisp.drivers.image.folder import pack
+from wisp.drivers.image.kind import container_form
 from wisp.drivers.image.protocol import NotBootable, detect, opened
 from wisp.model.image import DIGEST_PREFIX, is_digest
 from wisp.model.instance import ImageRef
@@ -25,7 +27,8 @@ class FileManifest(msgspec.Struct, frozen=True, kw_only=True):
         format: Version of this form.
         digest: ``sha256:`` and the hex digest of the file.
         name: What it was called when it was taken in.
-        protocol: How it is booted; empty for what is not, as an initial RAM disk.
+        protocol: How it is booted, or the form of a container's files; empty for what is neither, as an initial RAM
+            disk.
         family: Whose operating system it is; empty where that says nothing.
         size_bytes: Size [byte].
     """
@@ -39,7 +42,7 @@ class FileManifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FileStore:
-    """Foreign files in a folder, each beside its manifest.
+    """Foreign files in a folder, each beside its manifest; a folder of files is kept as one archive.
 
     A file's *source* is its path, or the digest of one that was taken in before.
 
@@ -224,6 +227,8 @@ class FileStore:
 
 def _told(file: Path) -> tuple[str, str]:
     """Give a file's protocol and family, as its manifest says them."""
+    if form := container_form(file):
+        return form, ""
     with opened(file) as content:
         try:
             boot = detect(content)
@@ -233,18 +238,44 @@ def _told(file: Path) -> tuple[str, str]:
 
 
 def _copied(source: Path, write: Write) -> str:
-    """Write what is in a file, and give its digest."""
+    """Write what is in a file, or a folder as an archive, and give its digest."""
     digest = hashlib.sha256()
-    for chunk in _chunks(source):
+
+    def take(chunk: bytes) -> None:
         digest.update(chunk)
         write(chunk)
+
+    if source.is_dir():
+        _packed(source, take)
+    else:
+        for chunk in _chunks(source):
+            take(chunk)
     return f"{DIGEST_PREFIX}{digest.hexdigest()}"
+
+
+def _packed(folder: Path, write: Write) -> None:
+    """Write a folder as an archive; what goes wrong with the reading of it is told apart from all else."""
+    refused: list[OSError] = []
+
+    def guarded(chunk: bytes) -> None:
+        try:
+            write(chunk)
+        except OSError as error:
+            refused.append(error)
+            raise
+
+    try:
+        pack(folder, guarded)
+    except OSError as error:
+        if refused:
+            raise
+        raise _unreadable(folder, str(error)) from error
 
 
 def _chunks(source: Path) -> Iterator[bytes]:
     """Give the content of a file; what goes wrong with the reading of it is told apart from all else."""
     if source.exists() and not source.is_file():
-        raise _unreadable(source, "it is no file")
+        raise _unreadable(source, "it is neither a file nor a folder")
     try:
         with source.open("rb") as stream:
             while chunk := stream.read(CHUNK_BYTES):

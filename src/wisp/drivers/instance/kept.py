@@ -45,6 +45,7 @@ class Command:
         wakes_on: Held descriptor that starts it when it is summoned: what can be read there is for it.
         idle_status: Exit status that says "nobody wants me now".
         tended: Who the guest is, for a tender.
+        privileged: With the capabilities of the cloud, for a program that sets up and then gives them away.
     """
 
     argv: tuple[str, ...]
@@ -58,6 +59,7 @@ class Command:
     wakes_on: str = ""
     idle_status: int = 0
     tended: Tended | None = None
+    privileged: bool = False
 
 
 class KeptChildren:
@@ -96,6 +98,7 @@ class KeptChildren:
             open_files=command.open_files,
             small_pages=command.small_pages,
             own_log=command.own_log,
+            privileged=command.privileged,
             summons=_summons(spec, command) if spec.is_summoned else None,
             tended=command.tended,
         )

@@ -35,7 +35,10 @@ _COMMON = {
     "ipv6/conf/default/accept_dad": "0",  # addresses hold at once
     "ipv6/conf/default/accept_ra": "0",  # and come from nobody but us
 }
-_STAYS = {"ipv4/ip_forward": "0"}
+_STAYS = {
+    "ipv4/ip_forward": "0",
+    "ipv4/ip_unprivileged_port_start": "0",  # all ports are its own, also for those who may do nothing
+}
 _FORWARDS = {"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1"}
 _STRICT = {
     "ipv4/conf/all/rp_filter": "1",

@@ -1,6 +1,7 @@
 """Foreign files are kept whole, by digest, and told what they are."""
 
 import os
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -103,9 +104,26 @@ def test_a_changed_copy_is_refused(store: FileStore, kernel: Path) -> None:
         store.verified(digest)
 
 
+def test_a_folder_is_kept_as_one_archive_by_what_is_in_it(store: FileStore, tmp_path: Path) -> None:
+    digests = set()
+    for number, names in enumerate((("a", "b"), ("b", "a"))):
+        folder = tmp_path / f"folder{number}"
+        folder.mkdir()
+        for name in names:
+            (folder / name).write_text(name)
+            os.utime(folder / name, (number, number))
+        os.mkfifo(folder / "pipe")
+        (folder / "link").symlink_to("a")
+        digests.add(store.take_in(str(folder)).digest)
+    (manifest,) = store.manifests()
+    assert (digests, manifest.protocol) == ({manifest.digest}, "rootfs")
+    with tarfile.open(store.path(manifest.digest)) as archive:
+        assert archive.getnames() == [".", "./a", "./b", "./link"]
+
+
 def test_what_cannot_be_read_is_named(store: FileStore, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for path, why in ((tmp_path / "no-such", "No such file"), (tmp_path, "no file"), (tmp_path / "pipe", "no file")):
+    for path, why in ((tmp_path / "no-such", "No such file"), (tmp_path / "pipe", "neither")):
         with pytest.raises(PermanentDriverError, match=f"{path}: .*{why}"):
             store.take_in(str(path))
     assert store.manifests() == []
