@@ -54,13 +54,21 @@ pub fn run(mut arguments: impl Iterator<Item = OsString>) -> Result<(), Failure>
 
 /// Has the runtime start the container's program, whose parent we become.
 fn start(runtime: &mut Command, name: &OsString) -> Result<Pid, Failure> {
-    runtime.args(["--root", place::STATE, "run", "--detach", "--pid-file", place::PID_FILE, "--bundle", place::BUNDLE]);
+    runtime.args(["--root", place::STATE, "--log", place::LOG, "--log-format", "json"]);
+    runtime.args(["run", "--detach", "--pid-file", place::PID_FILE, "--bundle", place::BUNDLE]);
     let status = runtime.arg(name).stdin(Stdio::null()).status().context("cannot start the container runtime")?;
     if !status.success() {
-        return Err(Failure::system("the container runtime", status));
+        let log = fs::read_to_string(place::LOG).unwrap_or_default();
+        return Err(Failure::system("the container runtime", last_message(&log).unwrap_or_else(|| status.to_string())));
     }
     let written = fs::read_to_string(place::PID_FILE).context(place::PID_FILE)?;
     written.trim().parse().map(Pid::from_raw).context(place::PID_FILE)
+}
+
+/// What a runtime said last in its log, a JSON object a line.
+fn last_message(log: &str) -> Option<String> {
+    let entry: serde_json::Value = serde_json::from_str(log.lines().last()?).ok()?;
+    entry.get("msg")?.as_str().map(str::to_owned)
 }
 
 /// Passes on the request to end, reaps whatever ends, and gives the status of `process` as a shell would say it.
@@ -111,4 +119,18 @@ fn give_up_privileges() -> Result<(), Failure> {
         return Err(Failure::system("giving up privileges", io::Error::last_os_error()));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_runtime_s_last_words_are_found() {
+        let log = "{\"level\":\"warning\",\"msg\":\"first\"}\n{\"level\":\"error\",\"msg\":\"no such program\"}\n";
+        assert_eq!(last_message(log).unwrap(), "no such program");
+        for other in ["", "no JSON", "{}", "{\"msg\":1}"] {
+            assert_eq!(last_message(other), None);
+        }
+    }
 }
