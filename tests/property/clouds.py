@@ -47,8 +47,10 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
         "vnfds": {f"vnfd-{index}": draw(_vnfd()) for index in range(draw(st.integers(1, 3)))},
         "secrets": {"token": {"environment": "TOKEN"}},
     }
-    if len(hosts) > 1:
-        document["links"] = draw(_links(hosts))
+    routers = [f"router-{index}" for index in range(draw(st.integers(0, 3)))]
+    document["routers"] = {router: draw(_router()) for router in routers}
+    if len(hosts) + len(routers) > 1:
+        document["links"] = draw(_links([*hosts, *routers]))
     devices = [f"device-{index}" for index in range(draw(st.integers(0, 3)) if points else 0)]
     profiles = [f"vnf-{index}" for index in range(draw(st.integers(0, 5)))]
     document["devices"] = {device: draw(_device(points)) for device in devices}
@@ -88,6 +90,10 @@ def _site() -> st.SearchStrategy[dict[str, Any]]:
         {},
         optional={"latitude": st.integers(-90, 90), "longitude": st.sampled_from(["4.25", "-0.00001"]), "zone": TEXTS},
     )
+
+
+def _router() -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({}, optional={"latitude": st.integers(-90, 90), "longitude": st.just("4.25")})
 
 
 def _host(sites: list[str]) -> st.SearchStrategy[dict[str, Any]]:

@@ -106,7 +106,10 @@ def test_hosts_that_are_down_are_not_used(desired, data):
 def test_addresses_are_unique_and_in_their_hosts_subnet(desired):
     made = planned(desired)
     gateways = [each.address for each in made.network.namespaces if each.forwards]
-    addresses = [*made.assignments.addresses.values(), *(str(gateway).removesuffix("/32") for gateway in gateways)]
+    routers = {made.assignments.addresses[router.name] for router in desired.routers}
+    gateways = [str(gateway).removesuffix("/32") for gateway in gateways]
+    assert routers <= set(gateways)
+    addresses = [*made.assignments.addresses.values(), *(each for each in gateways if each not in routers)]
     assert len(set(addresses)) == len(addresses)
     for spec in made.instances:
         if spec.address:
@@ -133,24 +136,29 @@ def test_a_plan_is_stored_and_read_back(desired):
 def test_following_the_routes_arrives_over_a_quickest_path(desired):
     made = planned(desired)
     routes = {(route.namespace, route.destination): route for route in made.network.routes}
-    topology = Topology((host.name for host in desired.hosts), desired.links)
-    for source in desired.hosts:
-        quickest = topology.delays_from(source.name)
-        for target in desired.hosts:
-            walked = _walk(source.name, target.name, routes, made)
-            assert walked == quickest.get(target.name)
+    topology = Topology(desired.nodes, desired.links)
+    for source in desired.nodes:
+        quickest = topology.delays_from(source)
+        for target in desired.nodes:
+            walked = _walk(source, target, routes, made)
+            assert walked == quickest.get(target)
 
 
 def _subnet(index: int) -> str:
     return str(IPv4Network((int(IPv4Address("10.0.0.0")) + index * 4096, 20)))
 
 
+def _node(name: str, made: Plan) -> str:
+    return f"host/{name}" if name in made.assignments.subnets else f"router/{name}"
+
+
 def _walk(source: str, target: str, routes: Mapping[tuple[str, str], Route], made: Plan) -> int | None:
     """Walk from router to router; give the delay [µs] until the target, or None where no route leads there."""
     ends = {(end.namespace, end.interface): link for link in made.network.links for end in (link.a, link.b)}
-    destination = _subnet(made.assignments.subnets[target])
-    here, delay, steps = f"host/{source}", 0, 0
-    while here != f"host/{target}":
+    here, delay, steps = _node(source, made), 0, 0
+    subnets = made.assignments.subnets
+    destination = _subnet(subnets[target]) if target in subnets else f"{made.assignments.addresses[target]}/32"
+    while here != _node(target, made):
         route = routes.get((here, destination))
         if route is None:
             assert steps == 0, "a route leads to where none goes on"

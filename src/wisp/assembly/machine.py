@@ -66,6 +66,12 @@ class Machine:
         path, manifest = image_store(self._settings).verify(digest)
         return {**_plain(manifest), "path": str(path)}
 
+    def import_topology(self, file: Path, *, name: str) -> Mapping[str, Any]:
+        """Give the description of a network that somebody else drew."""
+        from wisp.assembly.topologies import import_topology
+
+        return import_topology(file, name=name)
+
     def benches(self) -> list[str]:
         """Give the names of the benchmarks."""
         from wisp.assembly.benches import BENCHES

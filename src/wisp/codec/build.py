@@ -26,6 +26,7 @@ from wisp.model.description import (
     LinkShape,
     PlacementConstraints,
     PublishedPort,
+    Router,
     SecretSource,
     Site,
     Vdu,
@@ -51,6 +52,7 @@ def build(document: declared.Document, reader: Reader, base: PurePath) -> Desire
         name=document.cloud,
         sites=tuple(_site(name, body) for name, body in document.sites.items()),
         hosts=tuple(_host(name, body) for name, body in document.hosts.items()),
+        routers=tuple(_router(name, body) for name, body in document.routers.items()),
         links=tuple(builder.link(name, body) for name, body in document.links.items()),
         access_points=tuple(builder.access_point(name, body) for name, body in document.access_points.items()),
         devices=tuple(builder.device(name, body) for name, body in document.devices.items()),
@@ -324,6 +326,10 @@ def _site(name: str, body: declared.SiteBody) -> Site:
         zone=body.zone,
         pool_memory_bytes=body.pool_memory,
     )
+
+
+def _router(name: str, body: declared.RouterBody) -> Router:
+    return Router(name=name, latitude=body.latitude, longitude=body.longitude)
 
 
 def _host(name: str, body: declared.HostBody) -> Host:

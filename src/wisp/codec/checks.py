@@ -140,8 +140,13 @@ def _check_guest_options(document: declared.Document, reader: Reader) -> None:
 
 
 def _check_names(desired: DesiredState, reader: Reader) -> None:
-    """Instances and devices share one space of names: ``wisp logs NAME`` must mean one thing."""
+    """Routers, instances and devices share one space of names: ``wisp logs NAME`` must mean one thing."""
+    _check_nodes(desired, reader)
     paths = {device.name: f"devices.{device.name}" for device in desired.devices}
+    for router in desired.routers:
+        if other := paths.get(router.name):
+            reader.complain(f"routers.{router.name}", f"has the name of {other}", "rename one of them")
+        paths[router.name] = f"routers.{router.name}"
     for instance in desired.instances:
         here = vnf_path(instance.network_service, instance.vnf)
         if instance.name in paths:
@@ -155,6 +160,14 @@ def _check_names(desired: DesiredState, reader: Reader) -> None:
                     what = f"its instances have names like {replica!r}, which is that of {other}"
                     reader.complain(vnf_path(instance.network_service, instance.vnf), what, "rename one of them")
                     break
+
+
+def _check_nodes(desired: DesiredState, reader: Reader) -> None:
+    """Links name hosts and routers alike."""
+    hosts = {host.name for host in desired.hosts}
+    for router in desired.routers:
+        if router.name in hosts:
+            reader.complain(f"routers.{router.name}", f"has the name of hosts.{router.name}", "rename one of them")
 
 
 def _check_ports(desired: DesiredState, reader: Reader) -> None:

@@ -68,6 +68,14 @@ class HostBody:
 
 
 @frozen
+class RouterBody:
+    """A virtual router that runs nothing: it only forwards."""
+
+    latitude: float | None = key(Real(-90, 90), "Position [degree].", default=None)
+    longitude: float | None = key(Real(-180, 180), "Position [degree].", default=None)
+
+
+@frozen
 class ShapeBody:
     """What a link does to packets in one direction."""
 
@@ -84,13 +92,13 @@ class ShapeBody:
 
 @frozen
 class LinkBody(ShapeBody):
-    """A link between two hosts. A shape written here holds for both directions."""
+    """A link between two hosts or routers. A shape written here holds for both directions."""
 
     between: tuple[str, ...] = key(
-        Items(Reference(("hosts",)), minimum=2, maximum=2, distinct=True), "The two hosts it joins."
+        Items(Reference(("hosts", "routers")), minimum=2, maximum=2, distinct=True), "The two that it joins."
     )
-    forward: ShapeBody = key(Body(ShapeBody), "What differs from the first host to the second.", default=ShapeBody())
-    backward: ShapeBody = key(Body(ShapeBody), "What differs from the second host to the first.", default=ShapeBody())
+    forward: ShapeBody = key(Body(ShapeBody), "What differs from the first to the second.", default=ShapeBody())
+    backward: ShapeBody = key(Body(ShapeBody), "What differs from the second to the first.", default=ShapeBody())
 
 
 @frozen
@@ -341,7 +349,10 @@ class Document:
     cloud: str = key(Name(), "Name of the cloud.")
     sites: Mapping[str, SiteBody] = key(Table(Body(SiteBody), section="sites"), "Places, by name.", default={})
     hosts: Mapping[str, HostBody] = key(Table(Body(HostBody), section="hosts"), "Machines, by name.", default={})
-    links: Mapping[str, LinkBody] = key(Table(Body(LinkBody)), "Links between hosts, by name.", default={})
+    routers: Mapping[str, RouterBody] = key(
+        Table(Body(RouterBody), section="routers"), "Virtual routers beside those of the hosts, by name.", default={}
+    )
+    links: Mapping[str, LinkBody] = key(Table(Body(LinkBody)), "Links between hosts and routers, by name.", default={})
     access_points: Mapping[str, AccessPointBody] = key(
         Table(Body(AccessPointBody), section="access_points"), "Where devices attach, by name.", default={}
     )

@@ -23,6 +23,7 @@ from wisp.model.description import (
     Link,
     LinkShape,
     PlacementConstraints,
+    Router,
     SecretSource,
     Site,
     Vdu,
@@ -42,6 +43,7 @@ def render(desired: DesiredState) -> str:
         "cloud": desired.name,
         "sites": {site.name: _site(site) for site in desired.sites},
         "hosts": {host.name: _host(host) for host in desired.hosts},
+        "routers": {router.name: _router(router) for router in desired.routers},
         "links": {link.name: _link(link) for link in desired.links},
         "access_points": {point.name: _access_point(point) for point in desired.access_points},
         "devices": {device.name: _device(device) for device in desired.devices},
@@ -73,6 +75,10 @@ def _site(site: Site) -> Written:
             "pool_memory": _unless(MEMORY, site.pool_memory_bytes, Site(name="").pool_memory_bytes),
         }
     )
+
+
+def _router(router: Router) -> Written:
+    return _said({"latitude": _real(router.latitude), "longitude": _real(router.longitude)})
 
 
 def _real(value: float | None) -> str | None:

@@ -112,6 +112,10 @@ class MachineFacade(Protocol):
         """Check an image against its manifest and give that."""
         ...
 
+    def import_topology(self, file: Path, *, name: str) -> Mapping[str, Any]:
+        """Give the description of a network that somebody else drew."""
+        ...
+
     def benches(self) -> list[str]:
         """Give the names of the benchmarks."""
         ...

@@ -91,6 +91,19 @@ class Host:
 
 
 @frozen
+class Router:
+    """A virtual router that runs nothing: it only forwards (ETSI NFV: a node of the NFVI's network).
+
+    Attributes:
+        latitude, longitude: Position [degree], or ``None``.
+    """
+
+    name: str
+    latitude: float | None = None
+    longitude: float | None = None
+
+
+@frozen
 class LinkShape:
     """What a link does to packets in one direction.
 
@@ -111,7 +124,7 @@ class LinkShape:
 
 @frozen
 class Link:
-    """A link between two hosts; ``forward`` shapes first to second, ``backward`` the other way."""
+    """A link between two hosts or routers; ``forward`` shapes first to second, ``backward`` the other way."""
 
     name: str
     ends: tuple[str, str]
@@ -394,6 +407,7 @@ class DesiredState:
     name: str
     sites: tuple[Site, ...] = ()
     hosts: tuple[Host, ...] = ()
+    routers: tuple[Router, ...] = ()
     links: tuple[Link, ...] = ()
     access_points: tuple[AccessPoint, ...] = ()
     devices: tuple[Device, ...] = ()
@@ -402,3 +416,8 @@ class DesiredState:
     secrets: tuple[SecretSource, ...] = ()
     dns: Dns = Dns()
     instances: tuple[DeclaredInstance, ...] = ()
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The names of all that links join: hosts, then routers."""
+        return (*(host.name for host in self.hosts), *(router.name for router in self.routers))

@@ -17,7 +17,7 @@ class Assignments:
     Attributes:
         hosts: Instance name → host it was placed on.
         subnets: Host name → index of its subnet.
-        addresses: Instance or device name → its address.
+        addresses: Instance, device or router name → its address.
         links: Link name → index of its transit network.
         versions: One of several instances → digest of what it was made from.
     """

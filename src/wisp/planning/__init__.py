@@ -91,6 +91,7 @@ def _assignments(
     placement = {decision.instance: decision.host for decision in decisions}
     return assign(
         hosts=[host.name for host in desired.hosts],
+        routers=[router.name for router in desired.routers],
         links=[link.name for link in desired.links],
         devices=[device.name for device in desired.devices],
         virtual=[each.name for each in desired.instances if each.elasticity is not None],

@@ -7,7 +7,8 @@ subnet of a host           10.0.0.0/8          the /20 of its index, from 1; the
 instance                   its host's subnet   from the second on
 device                     100.64.0.0/10       from the first on
 what has several instances 192.168.0.0/16      from the first on
-link between hosts         172.16.0.0/12       the /31 of its index, from 0
+link                       172.16.0.0/13       the /31 of its index, from 0
+router                     172.24.0.0/13       from the first on
 =========================  ==================  =====================================================
 
 What was given out stays, as long as it still fits; what is free is given out lowest first.
@@ -22,7 +23,8 @@ from wisp.primitives.errors import StateError
 
 HOSTS = IPv4Network("10.0.0.0/8")
 DEVICES = IPv4Network("100.64.0.0/10")
-LINKS = IPv4Network("172.16.0.0/12")
+LINKS = IPv4Network("172.16.0.0/13")
+ROUTERS = IPv4Network("172.24.0.0/13")
 VIRTUAL = IPv4Network("192.168.0.0/16")
 PREFIX_LENGTH = 20
 _SUBNET_SIZE = 1 << (32 - PREFIX_LENGTH)
@@ -30,6 +32,7 @@ HOST_LIMIT = HOSTS.num_addresses // _SUBNET_SIZE - 1
 INSTANCE_LIMIT = _SUBNET_SIZE - 3
 DEVICE_LIMIT = DEVICES.num_addresses - 2
 VIRTUAL_LIMIT = VIRTUAL.num_addresses - 2
+ROUTER_LIMIT = ROUTERS.num_addresses - 2
 LINK_LIMIT = LINKS.num_addresses // 2
 
 
@@ -52,6 +55,7 @@ def transit(index: int) -> tuple[str, str]:
 def assign(
     *,
     hosts: Iterable[str],
+    routers: Iterable[str],
     links: Iterable[str],
     devices: Iterable[str],
     virtual: Iterable[str],
@@ -70,11 +74,12 @@ def assign(
         in_use: Addresses of instances that still run and are not in ``placement``.
 
     Raises:
-        StateError: There are more hosts, links, devices or instances of a host than addresses.
+        StateError: There are more hosts, routers, links, devices or instances of a host than addresses.
     """
     subnets = _numbers(hosts, previous.subnets, range(1, HOST_LIMIT + 1), "hosts")
     addresses = _instance_addresses(placement, subnets, previous.addresses, in_use)
     addresses |= _addresses(devices, DEVICES, DEVICE_LIMIT, previous.addresses, "devices")
+    addresses |= _addresses(routers, ROUTERS, ROUTER_LIMIT, previous.addresses, "routers")
     addresses |= _addresses(virtual, VIRTUAL, VIRTUAL_LIMIT, previous.addresses, "virtual addresses")
     return Assignments(
         hosts=dict(placement),

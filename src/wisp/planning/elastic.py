@@ -94,7 +94,7 @@ def groups(desired: DesiredState, given: Assignments) -> Iterator[ElasticGroup]:
     elastic = [each for each in desired.instances if each.elasticity is not None]
     if not elastic:
         return
-    topology = Topology((each.name for each in desired.hosts), desired.links)
+    topology = Topology(desired.nodes, desired.links)
     nearest = {f"host/{host}": _by_distance(host, topology) for host in given.subnets}
     for each in elastic:
         assert each.elasticity is not None  # noqa: S101 - picked so

@@ -43,7 +43,7 @@ class Delays:
     """Path delays from any host to what a latency bound names, worked out once per target."""
 
     def __init__(self, desired: DesiredState) -> None:
-        self._topology = Topology((host.name for host in desired.hosts), desired.links)
+        self._topology = Topology(desired.nodes, desired.links)
         self._access = {point.name: point for point in desired.access_points}
         self._devices = {device.name: device for device in desired.devices}
         self._hosts_at = defaultdict(list)

@@ -48,9 +48,12 @@ class Realisation:
         self._devices = desired.devices
         self._sites = {host.name: host.site for host in desired.hosts}
         self._pools = {image.name: image.pool_size for image in desired.images}
-        self._topology = Topology((host.name for host in desired.hosts), desired.links)
+        self._topology = Topology(desired.nodes, desired.links)
+        self._routers = frozenset(router.name for router in desired.routers)
         self._gateways = {host: addressing.gateway(index) for host, index in assignments.subnets.items()}
+        self._gateways |= {router: assignments.addresses[router] for router in self._routers}
         self._subnets = {host: str(addressing.subnet(index)) for host, index in assignments.subnets.items()}
+        self._subnets |= {router: f"{self._gateways[router]}/32" for router in self._routers}
         self._egress = Egress(desired.instances, assignments.hosts, assignments.addresses, self._gateways)
         self._transits = {link: addressing.transit(index) for link, index in assignments.links.items()}
 
@@ -73,8 +76,8 @@ class Realisation:
         return (each for each in self._desired.instances if not each.vdu.kind.owns_tap)
 
     def _namespaces(self) -> Iterator[Namespace]:
-        for host in self._desired.hosts:
-            yield Namespace(name=_host(host.name), address=f"{self._gateway(host.name)}/32", forwards=True)
+        for node in self._desired.nodes:
+            yield Namespace(name=self._node(node), address=f"{self._gateway(node)}/32", forwards=True)
         for device in self._devices:
             yield Namespace(name=_device(device.name), address=f"{self._address(device.name)}/32")
         for process in self._processes():
@@ -83,7 +86,7 @@ class Realisation:
 
     def _links(self) -> Iterator[VirtualLink]:
         for link in self._desired.links:
-            yield self._host_link(link)
+            yield self._link(link)
         for device in self._devices:
             point = self._access[device.access_point]
             yield self._leaf(_device(device.name), self._address(device.name), point.host, point.up, point.down)
@@ -92,13 +95,13 @@ class Realisation:
             yield self._leaf(_process(process.name), self._address(process.name), host)
         yield from self._egress.links()
 
-    def _host_link(self, link: Link) -> VirtualLink:
+    def _link(self, link: Link) -> VirtualLink:
         first, second = self._transits[link.name]
         name = interface("link", link.name)
         return VirtualLink(
             name=f"link/{link.name}",
-            a=LinkEnd(namespace=_host(link.ends[0]), interface=name, address=first),
-            b=LinkEnd(namespace=_host(link.ends[1]), interface=name, address=second),
+            a=LinkEnd(namespace=self._node(link.ends[0]), interface=name, address=first),
+            b=LinkEnd(namespace=self._node(link.ends[1]), interface=name, address=second),
             a_to_b=link.forward,
             b_to_a=link.backward,
         )
@@ -134,8 +137,8 @@ class Realisation:
         attached: dict[str, list[str]] = {}
         for device in self._devices:
             attached.setdefault(self._host_of_device(device), []).append(f"{self._address(device.name)}/32")
-        for host in self._desired.hosts:
-            yield from self._host_routes(host.name, attached)
+        for node in self._desired.nodes:
+            yield from self._node_routes(node, attached)
         yield from self._egress.routes()
 
     def _leaf_routes(self, name: str, namespace: str, host: str) -> Iterator[Route]:
@@ -148,9 +151,9 @@ class Realisation:
             source=gateway,
         )
 
-    def _host_routes(self, source: str, attached: Mapping[str, list[str]]) -> Iterator[Route]:
-        """Give the routes of one host to all others, and to the devices attached to them."""
-        namespace, address = _host(source), self._gateway(source)
+    def _node_routes(self, source: str, attached: Mapping[str, list[str]]) -> Iterator[Route]:
+        """Give the routes of one host or router to all others, and to the devices attached to them."""
+        namespace, address = self._node(source), self._gateway(source)
         hops = {
             link.name: (interface("link", link.name), self._far_end(link, source))
             for link in self._topology.links_of(source)
@@ -165,6 +168,10 @@ class Realisation:
                     via=via,
                     source=address,
                 )
+
+    def _node(self, name: str) -> str:
+        """Give the namespace of a host or router."""
+        return f"router/{name}" if name in self._routers else _host(name)
 
     def _far_end(self, link: Link, near: str) -> str:
         first, second = self._transits[link.name]

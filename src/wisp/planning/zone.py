@@ -22,7 +22,7 @@ def make_zone(declared: DesiredState, desired: DesiredState, given: Assignments)
         desired: The same with every one of several instances.
         given: Where they are.
     """
-    topology = Topology((host.name for host in desired.hosts), desired.links)
+    topology = Topology(desired.nodes, desired.links)
     access = {point.name: point.host for point in desired.access_points}
     replicas = {each.replica_of: given.hosts[each.name] for each in desired.instances if each.replica_of}
     placed = [_named(each.name, given.hosts[each.name], given) for each in desired.instances]
@@ -39,8 +39,15 @@ def make_zone(declared: DesiredState, desired: DesiredState, given: Assignments)
             *_names(each for each in desired.instances if each.replica_of),
             *(ZoneName(name=device.name, instances=(device.name,)) for device in desired.devices),
         ),
-        delays_us={host.name: topology.delays_from(host.name) for host in desired.hosts},
+        delays_us=_delays(topology, [host.name for host in desired.hosts]),
     )
+
+
+def _delays(topology: Topology, hosts: list[str]) -> dict[str, dict[str, int]]:
+    among = frozenset(hosts)
+    return {
+        host: {other: delay for other, delay in topology.delays_from(host).items() if other in among} for host in hosts
+    }
 
 
 def _named(name: str, host: str, given: Assignments) -> NamedInstance:

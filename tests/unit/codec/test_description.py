@@ -111,6 +111,7 @@ def test_vnfs_become_instances():
         ("kinds: [process]", "kinds: process", "kinds: expected a list, found 'process' (write [process])"),
         ("kinds: [process]", "kinds: [proces]", "hosts.pc-2.kinds[0]: 'proces' is not one of unikernel/microvm"),
         ("{site: north", "{site: nord", "f.yaml:6: hosts.pc-1.site: there is no site 'nord' (did you mean 'north'?)"),
+        ("[pc-1, pc-2]", "[pc-1, pc-9]", "there is no host or router 'pc-9'"),
         ("[pc-1, pc-2]", "[pc-1]", "links.cable.between: must hold 2 entries, holds 1"),
         ("[pc-1, pc-2]", "[pc-1, pc-2, pc-1]", "links.cable.between: must hold 2 entries, holds 3"),
         ("[pc-1, pc-2]", "[pc-1, pc-1]", "links.cable.between: holds 'pc-1' twice"),

@@ -245,6 +245,7 @@ def test_addresses_given_out_stay_and_the_lowest_free_one_is_next():
 def given_out(*, hosts, devices=(), virtual=(), placement=None, previous=None, in_use=()):
     return assign(
         hosts=hosts,
+        routers=[],
         links=[],
         devices=devices,
         virtual=virtual,
