@@ -121,6 +121,11 @@ class LinkShape:
     loss_ppm: int = 0
     queue_packets: int = 1000
 
+    @property
+    def is_delayed(self) -> bool:
+        """Whether packets are held back or lost on purpose."""
+        return bool(self.delay_us or self.jitter_us or self.loss_ppm)
+
 
 @frozen
 class Link:

@@ -72,6 +72,11 @@ class VirtualLink:
     a_to_b: LinkShape = LinkShape()
     b_to_a: LinkShape = LinkShape()
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it only carries packets: without rate, delay or loss."""
+        return all(shape.rate_bps is None and not shape.is_delayed for shape in (self.a_to_b, self.b_to_a))
+
 
 @frozen
 class Tap:

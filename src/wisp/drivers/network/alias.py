@@ -3,7 +3,6 @@
 The kernel keeps it for us, so a controller that knows nothing finds everything again.
 """
 
-from dataclasses import astuple
 from typing import Literal
 
 import msgspec
@@ -53,7 +52,10 @@ class TapAlias(msgspec.Struct, frozen=True, array_like=True, tag="tap"):
 
 def link_alias(link: str, end: Literal["a", "b"], shape: LinkShape | None = None) -> str:
     """Give the alias of one end of a link."""
-    return msgspec.json.encode(LinkAlias(link, end, None if shape is None else astuple(shape))).decode()
+    values = None
+    if shape is not None:
+        values = (shape.rate_bps, shape.delay_us, shape.jitter_us, shape.loss_ppm, shape.queue_packets)
+    return msgspec.json.encode(LinkAlias(link, end, values)).decode()
 
 
 def tap_alias(tap: str, mac: str | None, gateway: str | None) -> str:

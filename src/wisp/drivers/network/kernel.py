@@ -21,8 +21,7 @@ from wisp.drivers.network.contents import LOOPBACK, Contents, Counters, read_con
 from wisp.drivers.network.farewell import say_farewell
 from wisp.drivers.network.netlink import Message, NetlinkSocket
 from wisp.drivers.network.xtables import IPV4_TABLE, IPV6_TABLE, Passage, Table
-from wisp.model.description import LinkShape
-from wisp.model.network import Namespace, Route, Tap, VirtualLink, mac_of
+from wisp.model.network import LinkEnd, Namespace, Route, Tap, VirtualLink, mac_of
 from wisp.primitives.errors import MissingPrerequisite
 
 _Batches = defaultdict[str, list[Message]]
@@ -134,10 +133,11 @@ class Kernel:
 
     def create_namespaces(self, namespaces: Sequence[Namespace]) -> dict[str, int]:
         """Make namespaces and give their descriptors; they vanish unless somebody else holds those."""
+        # To say a setting takes as long as to look it up once for all.
+        inherits = p.inherited(self._home) if len(namespaces) > 1 else {}
         for namespace in namespaces:
-            self._rooms[namespace.name] = _Room(
-                p.make(self._home, forwards=namespace.forwards, strict=namespace.strict), rules={}, members={}
-            )
+            place = p.make(self._home, forwards=namespace.forwards, strict=namespace.strict, inherits=inherits)
+            self._rooms[namespace.name] = _Room(place, rules={}, members={})
         batches: _Batches = defaultdict(list)
         for namespace in namespaces:
             what = f"setting up namespace {namespace.name}"
@@ -152,13 +152,13 @@ class Kernel:
         self._send({namespace: self._add_address(LOOPBACK, address, f"adding {address} to {namespace}")})
 
     def create_links(self, links: Sequence[VirtualLink]) -> None:
-        """Make links with their rates, not yet their delays."""
+        """Make links with their rates, not yet their delays; those that are plain are marked as done."""
         self.remove_interfaces((end.namespace, end.interface) for link in links for end in (link.a, link.b))
         veths = [self._veth(link) for link in links]
         self._rooms[links[0].a.namespace].place.netlink.request(veths)
         batches: _Batches = defaultdict(list)
         for link in links:
-            for end, alias in ((link.a, link_alias(link.name, "a")), (link.b, link_alias(link.name, "b"))):
+            for end, alias in _aliases(link, in_force=link.is_plain):
                 what = f"setting up link {link.name} in {end.namespace}"
                 index = self.index(end.namespace, end.interface)
                 batches[end.namespace].append(m.set_up(index, alias, what))
@@ -171,7 +171,7 @@ class Kernel:
         """Change the rates of links; their shapes count as not in force until ``mark_links``."""
         batches: _Batches = defaultdict(list)
         for link in links:
-            self._mark(batches, link, None, None)
+            self._mark(batches, link, in_force=False)
             self._limit(batches, link)
         self._send(batches)
 
@@ -179,7 +179,7 @@ class Kernel:
         """Write on links that their shapes are in force."""
         batches: _Batches = defaultdict(list)
         for link in links:
-            self._mark(batches, link, link.a_to_b, link.b_to_a)
+            self._mark(batches, link, in_force=True)
         self._send(batches)
 
     def write_rules(self, rules: Mapping[str, Mapping[Passage, int]]) -> None:
@@ -349,10 +349,9 @@ class Kernel:
                 room.limited.discard(index)
                 batches[end.namespace].append(m.unlimit_rate(index, what))
 
-    def _mark(self, batches: _Batches, link: VirtualLink, a: LinkShape | None, b: LinkShape | None) -> None:
+    def _mark(self, batches: _Batches, link: VirtualLink, *, in_force: bool) -> None:
         what = f"marking link {link.name}"
-        first, second = link_alias(link.name, "a", a), link_alias(link.name, "b", b)
-        for end, alias in ((link.a, first), (link.b, second)):
+        for end, alias in _aliases(link, in_force=in_force):
             batches[end.namespace].append(m.set_alias(self.index(end.namespace, end.interface), alias, what))
 
     def _tap_messages(self, taps: Iterable[Tap]) -> list[Message]:
@@ -390,3 +389,9 @@ class Kernel:
     def _send(self, batches: Mapping[str, list[Message]]) -> None:
         for name, messages in batches.items():
             self._rooms[name].place.netlink.request(messages)
+
+
+def _aliases(link: VirtualLink, *, in_force: bool) -> tuple[tuple[LinkEnd, str], tuple[LinkEnd, str]]:
+    """Give what stands on both ends of a link."""
+    a, b = (link.a_to_b, link.b_to_a) if in_force else (None, None)
+    return (link.a, link_alias(link.name, "a", a)), (link.b, link_alias(link.name, "b", b))

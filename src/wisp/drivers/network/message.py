@@ -5,6 +5,7 @@ Numbers are those of ``linux/rtnetlink.h``, ``if_link.h``, ``if_addr.h`` and ``p
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import NamedTuple
 
@@ -222,17 +223,30 @@ def delete_route(family: Family, route: KernelRoute, what: str) -> Message:
 
 
 def _route(family: Family, route: KernelRoute, scope: int, flags: int) -> bytes:
-    to = None if route.destination == "default" else IPv4Network(route.destination)
-    length = 0 if to is None else to.prefixlen + family.prefix_bits
+    to = None if route.destination == "default" else _network(route.destination)
+    length = 0 if to is None else to[1] + family.prefix_bits
     header = ROUTE_HEADER.pack(family.number, length, 0, 0, MAIN_TABLE, route.protocol, scope, _UNICAST, flags)
     body = header + number(RTA_OIF, route.index)
     if to is not None:
-        body += attribute(RTA_DST, family.packed(to.network_address))
+        body += attribute(RTA_DST, family.prefix + to[0])
     if route.via:
-        body += attribute(RTA_GATEWAY, family.packed(IPv4Address(route.via)))
+        body += attribute(RTA_GATEWAY, family.prefix + _packed(route.via))
     if route.source:
-        body += attribute(RTA_PREFSRC, family.packed(IPv4Address(route.source)))
+        body += attribute(RTA_PREFSRC, family.prefix + _packed(route.source))
     return body
+
+
+# The same few thousand addresses are in most routes, and to read one takes longer than all else about its route.
+@lru_cache(maxsize=1 << 16)
+def _packed(address: str) -> bytes:
+    return IPv4Address(address).packed
+
+
+@lru_cache(maxsize=1 << 16)
+def _network(destination: str) -> tuple[bytes, int]:
+    """Give address and length of a prefix."""
+    network = IPv4Network(destination)
+    return network.network_address.packed, network.prefixlen
 
 
 def limit_rate(index: int, rate_bps: int, queue_packets: int, what: str) -> list[Message]:

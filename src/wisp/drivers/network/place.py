@@ -6,10 +6,11 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from wisp.drivers.network.netlink import NetlinkSocket
 from wisp.primitives.errors import MissingPrerequisite
@@ -121,8 +122,31 @@ def inside(netns: int, back_to: int) -> Iterator[None]:
         _enter(back_to)
 
 
-def make(back_to: int, *, forwards: bool, strict: bool = False) -> Place:
+def inherited(back_to: int) -> Mapping[str, str]:
+    """Give what settings a new namespace has here before we say anything.
+
+    Raises:
+        OSError: The kernel refused.
+    """
+    if _libc.unshare(_CLONE_NEWNET) != 0:
+        raise _last_error("making a network namespace")
+    try:
+        names = (name for name in _COMMON | _FORWARDS | _STRICT if (_SETTINGS / name).exists())
+        return {name: (_SETTINGS / name).read_text().replace("\t", " ").strip() for name in names}
+    finally:
+        _enter(back_to)
+
+
+def make(
+    back_to: int, *, forwards: bool, strict: bool = False, inherits: Mapping[str, str] = MappingProxyType({})
+) -> Place:
     """Make a namespace with our settings; the calling thread comes back.
+
+    Args:
+        back_to: Namespace of the calling thread.
+        forwards: Whether it routes for others.
+        strict: Whether it takes a packet only from where it would send the answer.
+        inherits: What it need not be told, see :func:`inherited`.
 
     Raises:
         OSError: The kernel refused.
@@ -132,7 +156,8 @@ def make(back_to: int, *, forwards: bool, strict: bool = False) -> Place:
     try:
         netns = home()
         try:
-            _configure(forwards=forwards, strict=strict)
+            wanted = _wanted(forwards, strict).items()
+            _configure(each for each in wanted if each not in inherits.items())
             return Place(netns, NetlinkSocket())
         except BaseException:
             os.close(netns)
@@ -199,25 +224,45 @@ def _open_tun() -> int:
         ) from error
 
 
-def _configure(*, forwards: bool, strict: bool) -> None:
-    """Write the settings of the namespace that the calling thread is in: /proc/sys/net follows the thread."""
-    for name, value in (_COMMON | (_FORWARDS if forwards else _STAYS) | (_STRICT if strict else {})).items():
-        try:
-            _write(_SETTINGS / name, value)
-        except FileNotFoundError:
-            if not name.startswith("ipv6/"):  # some kernels do without
-                raise
+def _wanted(forwards: bool, strict: bool) -> dict[str, str]:
+    return _COMMON | (_FORWARDS if forwards else _STAYS) | (_STRICT if strict else {})
 
 
-def _write(path: Path, value: str) -> None:
+def _configure(settings: Iterable[tuple[str, str]]) -> None:
+    """Write settings of the namespace that the calling thread is in: /proc/sys/net follows the thread."""
+    with ExitStack() as stack:
+        folders: dict[str, int | None] = {}
+        for name, value in settings:
+            family, _, rest = name.partition("/")
+            if family not in folders:
+                # To find this folder takes the kernel longer the more namespaces there are, so it is looked up once.
+                folders[family] = _folder(family, stack)
+            folder = folders[family]
+            if folder is not None:
+                _write(rest, value, folder)
+
+
+def _folder(family: str, stack: ExitStack) -> int | None:
+    """Open the folder of a family's settings; ``None`` where the kernel does without that family."""
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        folder = os.open(_SETTINGS / family, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        if family == "ipv6":
+            return None
+        raise
+    stack.callback(os.close, folder)
+    return folder
+
+
+def _write(name: str, value: str, folder: int) -> None:
+    try:
+        descriptor = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=folder)
         try:
             os.write(descriptor, value.encode())
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise type(error)(error.errno, f"setting {path} to {value}: {error.strerror}") from error
+        raise type(error)(error.errno, f"setting {name} to {value}: {error.strerror}") from error
 
 
 def _enter(netns: int) -> None:

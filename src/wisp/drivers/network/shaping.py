@@ -24,11 +24,6 @@ def shaping() -> str:
     return "rate by tbf in the kernel; delay, jitter and loss by Wisp's own delay line, fed through NFQUEUE"
 
 
-def is_delayed(shape: LinkShape) -> bool:
-    """Tell whether a shape needs the delay line."""
-    return bool(shape.delay_us or shape.jitter_us or shape.loss_ppm)
-
-
 class Side(NamedTuple):
     """One delay line of a link, and where it catches its packets.
 
@@ -68,7 +63,7 @@ def rules_of(namespace: str, links: Iterable[VirtualLink], index: Callable[[str,
         Passage(end.interface, leaving): queue_number(index(end.namespace, end.interface), leaving=leaving)
         for link in links
         for _, end, leaving, shape in directions(link)
-        if end.namespace == namespace and is_delayed(shape)
+        if end.namespace == namespace and shape.is_delayed
     }
 
 
