@@ -4,6 +4,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from errno import ENOENT
+from functools import lru_cache
 
 from wisp.drivers.network import message as m
 from wisp.drivers.network.alias import LinkAlias, TapAlias, read_alias
@@ -188,6 +189,8 @@ def _route(body: bytes, family: m.Family) -> m.KernelRoute:
     )
 
 
+# There are far fewer addresses than routes with them.
+@lru_cache(maxsize=1 << 16)
 def _address(packed: bytes | None, family: m.Family) -> str | None:
     address = None if packed is None else family.ipv4_of(packed)
     return None if address is None else str(address)

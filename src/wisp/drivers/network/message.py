@@ -223,30 +223,30 @@ def delete_route(family: Family, route: KernelRoute, what: str) -> Message:
 
 
 def _route(family: Family, route: KernelRoute, scope: int, flags: int) -> bytes:
-    to = None if route.destination == "default" else _network(route.destination)
-    length = 0 if to is None else to[1] + family.prefix_bits
+    length, to = _destination(family, route.destination)
     header = ROUTE_HEADER.pack(family.number, length, 0, 0, MAIN_TABLE, route.protocol, scope, _UNICAST, flags)
-    body = header + number(RTA_OIF, route.index)
-    if to is not None:
-        body += attribute(RTA_DST, family.prefix + to[0])
+    body = header + number(RTA_OIF, route.index) + to
     if route.via:
-        body += attribute(RTA_GATEWAY, family.prefix + _packed(route.via))
+        body += _address(family, RTA_GATEWAY, route.via)
     if route.source:
-        body += attribute(RTA_PREFSRC, family.prefix + _packed(route.source))
+        body += _address(family, RTA_PREFSRC, route.source)
     return body
 
 
 # The same few thousand addresses are in most routes, and to read one takes longer than all else about its route.
 @lru_cache(maxsize=1 << 16)
-def _packed(address: str) -> bytes:
-    return IPv4Address(address).packed
+def _address(family: Family, kind: int, address: str) -> bytes:
+    """Give the attribute with an address."""
+    return attribute(kind, family.packed(IPv4Address(address)))
 
 
 @lru_cache(maxsize=1 << 16)
-def _network(destination: str) -> tuple[bytes, int]:
-    """Give address and length of a prefix."""
+def _destination(family: Family, destination: str) -> tuple[int, bytes]:
+    """Give the length of a prefix, and its attribute."""
+    if destination == "default":
+        return 0, b""
     network = IPv4Network(destination)
-    return network.network_address.packed, network.prefixlen
+    return network.prefixlen + family.prefix_bits, attribute(RTA_DST, family.packed(network.network_address))
 
 
 def limit_rate(index: int, rate_bps: int, queue_packets: int, what: str) -> list[Message]:
