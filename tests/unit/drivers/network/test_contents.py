@@ -5,7 +5,7 @@ from dataclasses import replace
 from wisp.drivers.network.alias import LinkAlias, TapAlias, link_alias, read_alias, tap_alias
 from wisp.drivers.network.contents import ICMP_QUEUES, Contents, Interface, assemble
 from wisp.drivers.network.message import ROUTE_TO_GUEST, KernelRoute
-from wisp.drivers.network.shaping import directions, is_delayed, rules_of, waiting_packets
+from wisp.drivers.network.shaping import directions, rules_of, waiting_packets
 from wisp.drivers.network.xtables import Passage
 from wisp.model.description import LinkShape
 from wisp.model.network import LinkEnd, Namespace, Network, Route, Tap, VirtualLink
@@ -125,7 +125,7 @@ def test_a_direction_has_its_receiver_and_for_icmp_its_sender():
         ("link/l>a", LINK.a, False, LinkShape()),
         ("link/l>a icmp", LINK.b, True, LinkShape()),
     )
-    assert [is_delayed(each) for each in (LinkShape(rate_bps=1), LinkShape(jitter_us=1))] == [False, True]
+    assert [each.is_delayed for each in (LinkShape(rate_bps=1), LinkShape(jitter_us=1))] == [False, True]
 
 
 def test_a_long_fast_line_holds_much():
