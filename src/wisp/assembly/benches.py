@@ -3,12 +3,13 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from wisp.assembly.cloud import Cloud
 from wisp.assembly.drivers import machine_accelerator
 from wisp.assembly.lifecycle import clouds, end_everything
 from wisp.assembly.settings import Settings
+from wisp.assembly.topologies import import_topology
 from wisp.bench.boot import BootSetup, run_boot
 from wisp.bench.cloud import CloudFactory
 from wisp.bench.density import run_density
@@ -16,6 +17,7 @@ from wisp.bench.figures import Figure, Report
 from wisp.bench.fog import ADDED_BAR, IDLE_BAR, UP_BAR, run_fog
 from wisp.bench.link import BAR as LINK_BAR
 from wisp.bench.link import run_link
+from wisp.bench.network import run_network
 from wisp.bench.summon import run_summon
 from wisp.drivers.instance.microvm import find_qemu
 from wisp.model.view import Progress
@@ -59,6 +61,17 @@ async def density(settings: Settings, *, quick: bool, progress: OnProgress) -> R
     return await run_density(setup, settings.native, settings.search_path, quick=quick, progress=progress)
 
 
+async def network(settings: Settings, *, quick: bool, progress: OnProgress) -> Report:
+    """Make networks of routers, and take them away."""
+    _, make_cloud = await _set_up(settings)
+    zoo = settings.examples.parent.parent / "shared/data/topology-zoo/gml/Cogentco.gml"
+
+    def read(file: Path) -> Mapping[str, Any]:
+        return import_topology(file, name="bench-zoo")
+
+    return await run_network(settings.native, make_cloud, zoo, read, quick=quick, progress=progress)
+
+
 async def boot(settings: Settings, *, quick: bool, progress: OnProgress) -> Report:
     """Start single instances beside their peers, the fog scenario, and ping a link: all in one run."""
     setup, make_cloud = await _set_up(settings)
@@ -100,4 +113,4 @@ def _plain_server(settings: Settings) -> Path | None:
     return path if path.exists() else None
 
 
-BENCHES: dict[str, Bench] = {"boot": boot, "summon": summon, "density": density}
+BENCHES: dict[str, Bench] = {"boot": boot, "summon": summon, "density": density, "network": network}

@@ -9,8 +9,22 @@ from wisp.model.observation import Event
 from wisp.model.view import CloudStatus, InstanceRow
 
 
+class BenchFolder(Protocol):
+    """A cloud's folder."""
+
+    @property
+    def path(self) -> Path:
+        """Where its keeper is."""
+        ...
+
+
 class BenchCloud(Protocol):
     """The verbs of :class:`wisp.Cloud` that are measured or measured with."""
+
+    @property
+    def folder(self) -> "BenchFolder":
+        """What it keeps on disk."""
+        ...
 
     async def up(self) -> list[InstanceRow]:
         """Bring it to what its description says; return when everything answers."""

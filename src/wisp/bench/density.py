@@ -1,10 +1,6 @@
 """The density benchmark: how many instances one machine holds, what each costs it, how long all take to come and go."""
 
-import asyncio
-import os
-import resource
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -16,20 +12,18 @@ from wisp.bench import density_worker
 from wisp.bench.boot import BootSetup
 from wisp.bench.density_worker import Result, Task, reckoned_bytes
 from wisp.bench.figures import Figure, Report
+from wisp.bench.inside import done_inside
 from wisp.bench.machine import machine_facts, versions
 from wisp.bench.worker import OnProgress
-from wisp.drivers.keeper.client import KeeperClient, SpawnOrder
+from wisp.drivers.keeper.client import KeeperClient
 from wisp.drivers.keeper.process import kill_keeper, start_keeper
 from wisp.model.description import Kind
 from wisp.model.view import Progress
-from wisp.primitives.errors import TransientDriverError
 from wisp.primitives.values import frozen
 
 COUNTS = {Kind.SPT: 10_000, Kind.MICROVM: 500}
 QUICK_COUNTS = {Kind.SPT: 500, Kind.MICROVM: 20}
 NAMES = {"spt": Kind.SPT, "microvm": Kind.MICROVM}
-CHILD = "density"
-PATIENCE_S = 300.0
 BARS = {
     "instances_spt": ">= 10000",
     "instances_microvm": ">= 500",
@@ -82,36 +76,14 @@ async def _crowd(task: Task) -> Crowd:
     folder = Path(tempfile.mkdtemp(prefix="wisp-density-"))
     identity = await start_keeper(Path(task.native), folder)
     try:
-        (folder / "task.json").write_bytes(msgspec.json.encode(task))
         async with await KeeperClient.connect(folder) as keeper:
-            result = await _result(keeper, folder)
+            result = await done_inside(keeper, folder, density_worker, task, Result)
             begin = time.monotonic()
             await keeper.shutdown()
         return Crowd(result=result, removal_s=time.monotonic() - begin, count=task.count)
     finally:
         await kill_keeper(identity)
         shutil.rmtree(folder, ignore_errors=True)
-
-
-async def _result(keeper: KeeperClient, folder: Path) -> Result:
-    await keeper.spawn(
-        SpawnOrder(
-            child_id=CHILD,
-            argv=(sys.executable, "-m", density_worker.__name__, str(folder)),
-            env={key: os.environ[key] for key in ("PATH", "PYTHONPATH") if key in os.environ},
-            log=folder / "worker.log",
-            privileged=True,
-            open_files=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
-        )
-    )
-    async with asyncio.timeout(PATIENCE_S):
-        async for child in keeper.watch():
-            if child.id == CHILD and child.state == "exited":
-                break
-    if child.exit_code != 0:
-        why = folder / "failed"
-        raise TransientDriverError(f"the crowd did not come up: {why.read_text() if why.exists() else child}")
-    return msgspec.json.decode((folder / "result.json").read_bytes(), type=Result)
 
 
 def report(crowds: Mapping[Kind, Crowd]) -> Report:

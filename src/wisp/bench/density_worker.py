@@ -12,12 +12,12 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
+from wisp.bench.inside import reporting
 from wisp.drivers.clock.system import monotonic_offset_ns
 from wisp.drivers.instance.kept import KeptChildren
 from wisp.drivers.instance.kvm import Accelerator
@@ -224,16 +224,6 @@ class Crowd:
         if not is_good:
             self._waiting.insert(0, address)
         return is_good
-
-
-@contextmanager
-def reporting(folder: Path) -> Iterator[None]:
-    """Leave the reason in ``failed`` when it does not work."""
-    try:
-        yield
-    except Exception as error:
-        (folder / "failed").write_text(f"{type(error).__name__}: {error}")
-        raise
 
 
 def main() -> None:

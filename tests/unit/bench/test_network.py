@@ -1,0 +1,22 @@
+"""The random graph of the network benchmark is what it says."""
+
+from random import Random
+
+from wisp.bench.network_worker import graph
+
+
+def test_a_graph_is_connected_and_its_routes_leave_over_its_links() -> None:
+    made = graph(50, 100, 7, Random(1))
+    assert (len(made.namespaces), len(made.links), len(made.routes)) == (50, 100, 350)
+    ends = {(end.namespace, end.interface): link for link in made.links for end in (link.a, link.b)}
+    assert len(ends) == 200
+    for route in made.routes:
+        link = ends[route.namespace, route.interface]
+        far = link.b if link.a.namespace == route.namespace else link.a
+        assert str(far.address).partition("/")[0] == route.via
+    reached, edge = set(), {"router/0"}
+    while edge:
+        reached |= edge
+        joined = ({link.a.namespace, link.b.namespace} for link in made.links)
+        edge = {each for pair in joined if pair & reached for each in pair} - reached
+    assert len(reached) == 50
