@@ -300,8 +300,8 @@ class VnfBody:
     )
     when_idle: str = key(
         Choice(tuple(WhenIdle)),
-        "With `min_instances: 0`: whether it begins anew when it is wanted again, or goes on where it was; "
-        "`snapshotted` for `unikernel/microvm` only.",
+        "With `min_instances: 0`: whether it begins anew when it is wanted again, or goes on where it was, with all that "
+        "it knew; the latter for `unikernel/microvm`.",
         default=WhenIdle.DELETED,
     )
     egress: bool = key(

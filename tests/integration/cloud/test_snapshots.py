@@ -1,4 +1,4 @@
-"""A guest that is kept while it sleeps goes on where it was; one with a damaged snapshot boots, and nobody notices."""
+"""A guest that is kept while it sleeps goes on where it was; one whose snapshot is damaged boots, and nobody notices."""
 
 import time
 from pathlib import Path

@@ -65,28 +65,7 @@ def test_an_imported_image_is_named_by_its_digest() -> None:
     assert found.images[1].foreign == ForeignImage(file="sha256:0123", initrd="/here/i")
 
 
-@pytest.mark.parametrize(
-    ("kind", "vnf", "words"),
-    [
-        ("unikernel/spt", "min_instances: 0", "which has no machine to keep the state of"),
-        ("unikernel/microvm", "min_instances: 1", "is snapshotted, but it never sleeps"),
-    ],
-)
-def test_who_cannot_be_kept_is_told(kind: str, vnf: str, words: str) -> None:
-    text = TEXT.replace("{{vnfd: f}}", f"{{{{vnfd: f, when_idle: snapshotted, {vnf}}}}}")
-    found = parse(text.format(vdu=f"{{kind: {kind}, image: web}}", image=KERNEL), file="f", base=PurePath("/"))
-    assert not isinstance(found, DesiredState)
-    assert [words in str(problem) for problem in found] == [True]
-
-
-@pytest.mark.parametrize("image", ["{file: k, initrd: i}", "{file: k, protocol: pvh}"])
-def test_a_container_is_not_booted(image: str) -> None:
-    found = read("{kind: container, image: kernel}", image)
-    assert not isinstance(found, DesiredState)
-    assert ["a container is not" in problem for problem in found] == [True]
-
-
-@pytest.mark.parametrize("kind", ["vm", "unikernel/image", "container"])
+@pytest.mark.parametrize("kind", ["vm", "unikernel/image"])
 def test_a_foreign_image_does_not_sleep(kind: str) -> None:
     text = TEXT.replace("{{vnfd: f}}", "{{vnfd: f, min_instances: 0}}")
     found = parse(text.format(vdu=f"{{kind: {kind}, image: kernel}}", image=KERNEL), file="f", base=PurePath("/"))
