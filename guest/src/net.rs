@@ -85,9 +85,7 @@ fn start<A: App>(header: &'static ImageHeader, make: Make<A>) -> Result<core::co
         }
         let sleep_at = idle.map(|idle| app.wanted_at(now).max(idle_from) + idle.into());
         if sleep_at.is_some_and(|at| at <= now) {
-            if hal::rest(&mut device) {
-                idle_from = hal::now();
-            }
+            hal::rest(&mut device);
         }
         let wake = [interface.poll_at(now, &sockets), app.poll_at(now), Some(announce_at), sleep_at];
         let wake = wake.into_iter().flatten().min();

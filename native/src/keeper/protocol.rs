@@ -8,7 +8,6 @@ use crate::failure::{Context, Failure};
 use nix::sys::stat::fstat;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::Path;
 
 pub const PROTOCOL: u32 = 1;
 
@@ -106,23 +105,6 @@ pub struct Tended {
     pub tap: String,
     /// Name of the pool that it may come from.
     pub pool: Option<String>,
-    /// Where it is kept while it sleeps; who is there does not come from the pool.
-    pub snapshot: Option<String>,
-}
-
-impl Tended {
-    /// What its tender is told.
-    pub fn words(&self) -> String {
-        match &self.snapshot {
-            Some(path) => format!("{}\n{path}", self.identity),
-            None => self.identity.clone(),
-        }
-    }
-
-    /// Whether there is a snapshot to go on from.
-    pub fn is_kept(&self) -> bool {
-        self.snapshot.as_ref().is_some_and(|path| Path::new(path).exists())
-    }
 }
 
 #[derive(Deserialize)]

@@ -243,7 +243,7 @@ impl Cloud {
         inherited.extend(its_control.as_ref().map(|socket| (socket.as_fd(), TENDER_CONTROL)));
         if let (Some(tended), Some(control)) = (&order.tender, &control) {
             let tap = self.held.get(&tended.tap)?;
-            seqpacket::send(control.as_fd(), tended.words().as_bytes(), &[tap.as_fd()])
+            seqpacket::send(control.as_fd(), tended.identity.as_bytes(), &[tap.as_fd()])
                 .map_err(|why| format!("child {:?}: who its guest is cannot be told: {why}", order.id))?;
         }
         let started = self.spawner.start(order, &inherited, output, netns)?;

@@ -63,20 +63,19 @@ impl Cloud {
     /// Whether a child's guest must boot, and too many do already.
     fn must_wait(&mut self, order: &SpawnOrder) -> bool {
         let Some(tended) = &order.tender else { return false };
-        let is_warm = !tended.is_kept() && tended.pool.as_ref().is_some_and(|pool| self.pools.is_ready(pool));
-        !self.sleepers.may_boot() && !is_warm
+        !self.sleepers.may_boot() && !tended.pool.as_ref().is_some_and(|pool| self.pools.is_ready(pool))
     }
 
     /// Starts a child, with a guest that has booted ahead where one is ready.
     fn start_warm(&mut self, order: &SpawnOrder) -> Result<(), String> {
-        let tended = order.tender.as_ref().filter(|tended| !tended.is_kept());
-        while let Some((tended, pool)) = tended.and_then(|tended| Some((tended, tended.pool.as_ref()?))) {
+        while let Some((tended, pool)) = order.tender.as_ref().and_then(|tended| Some((tended, tended.pool.as_ref()?)))
+        {
             let Some(member) = self.pools.take(pool) else { break };
             if !self.children.get(&member.id).is_some_and(|child| child.life == Life::Running) {
                 continue;
             }
             let tap = self.held.get(&tended.tap)?;
-            if seqpacket::send(member.control.as_fd(), tended.words().as_bytes(), &[tap.as_fd()]).is_ok() {
+            if seqpacket::send(member.control.as_fd(), tended.identity.as_bytes(), &[tap.as_fd()]).is_ok() {
                 let log = order.log.as_ref().and_then(|path| CappedFile::open(Path::new(path)).ok());
                 self.children.adopt(&member.id, order, log, monotonic_ns());
                 return Ok(());

@@ -15,8 +15,6 @@ pub enum Word {
     Idle,
     /// In that last look it found something.
     Busy,
-    /// It found nothing, and may be kept as it is; it waits to be told how long that was.
-    Asleep,
 }
 
 pub struct Console {
@@ -62,7 +60,6 @@ impl Console {
             b"wisp-ready\n" => Some(Word::Ready),
             b"wisp-idle\n" => Some(Word::Idle),
             b"wisp-busy\n" => Some(Word::Busy),
-            b"wisp-asleep\n" => Some(Word::Asleep),
             text => {
                 // Nobody may be reading.
                 let _ = io::stdout().write_all(text).and_then(|()| io::stdout().flush());

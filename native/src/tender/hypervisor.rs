@@ -1,6 +1,5 @@
 //! The hypervisor's process, which ends with its tender.
 
-use super::monitor::Monitor;
 use crate::failure::{Context, Failure};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use std::ffi::OsString;
@@ -12,7 +11,6 @@ use std::process::{Child, Command, Stdio};
 /// The hypervisor's own numbers of its descriptors: its command line names them.
 const CONSOLE: RawFd = 4;
 const NETWORK: RawFd = 5;
-const MONITOR: RawFd = 6;
 /// Above all that is placed.
 const ASIDE: RawFd = 100;
 
@@ -21,45 +19,25 @@ pub struct Hypervisor {
     pidfd: OwnedFd,
 }
 
-/// Our ends of what joins us with it: its console and its monitor (streams), its network (a datagram for each frame).
-pub struct Sockets {
-    pub console: OwnedFd,
-    pub network: OwnedFd,
-    pub monitor: Monitor,
-}
-
 impl Hypervisor {
-    /// Starts it by its command line; one that waits for the state of a snapshot runs only once it has that.
-    pub fn start(words: &[OsString], waits_for_state: bool) -> Result<(Self, Sockets), Failure> {
-        let [program, arguments @ ..] = words else {
-            return Err(Failure::usage("after `--` comes a hypervisor's command line"));
-        };
+    /// Starts it; gives our ends of its console (a stream) and its network (a datagram for each frame).
+    pub fn start(mut words: impl Iterator<Item = OsString>) -> Result<(Self, OwnedFd, OwnedFd), Failure> {
+        let program = words.next().ok_or_else(|| Failure::usage("after `--` comes a hypervisor's command line"))?;
         let (console, its_console) = pair(SockType::Stream)?;
         let (network, its_network) = pair(SockType::Datagram)?;
-        let (monitor, its_monitor) = pair(SockType::Stream)?;
-        let given = [(&its_console, CONSOLE), (&its_network, NETWORK), (&its_monitor, MONITOR)];
-        let given = given.map(|(socket, number)| (socket.as_raw_fd(), number));
-        let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::null());
-        if waits_for_state {
-            command.args(["-incoming", "defer"]);
-        }
+        let given = [(its_console.as_raw_fd(), CONSOLE), (its_network.as_raw_fd(), NETWORK)];
+        let mut command = Command::new(&program);
+        command.args(words).stdin(Stdio::null());
         // SAFETY: system calls only, on what was prepared before the fork.
         unsafe { command.pre_exec(move || prepare(&given)) };
         let process = command.spawn().context(format!("cannot start {}", program.to_string_lossy()))?;
         let pidfd = pidfd_of(&process).context("pidfd")?;
-        Ok((Self { process, pidfd }, Sockets { console, network, monitor: Monitor::new(monitor) }))
+        Ok((Self { process, pidfd }, console, network))
     }
 
     /// Becomes readable when the process ends.
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
-    }
-
-    /// Ends it at once.
-    pub fn end(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 
     /// How it ended, as a shell would say.
@@ -79,7 +57,7 @@ fn prepare(given: &[(RawFd, RawFd)]) -> io::Result<()> {
     // SAFETY: plain system calls.
     unsafe {
         check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
-        let mut aside = [0; 3];
+        let mut aside = [0; 2];
         for (place, (source, _)) in given.iter().enumerate() {
             aside[place] = check(libc::fcntl(*source, libc::F_DUPFD_CLOEXEC, ASIDE))?;
         }

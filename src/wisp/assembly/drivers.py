@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 from wisp.assembly.images import file_store, image_store
 from wisp.assembly.secrets import kept_values
@@ -15,7 +14,6 @@ from wisp.drivers.instance.kept import KeptChildren
 from wisp.drivers.instance.kvm import Accelerator, find_accelerator, tcg
 from wisp.drivers.instance.microvm import MicrovmDriver, find_qemu
 from wisp.drivers.instance.process import ProcessDriver
-from wisp.drivers.instance.snapshots import Snapshots
 from wisp.drivers.instance.spt import SptDriver
 from wisp.drivers.keeper.client import KeeperClient
 from wisp.drivers.names import NameServers
@@ -52,7 +50,7 @@ async def make_hands(folder: CloudFolder, settings: Settings) -> Hands:
     children = KeptChildren(keeper, folder.logs, epoch_offset_ns=monotonic_offset_ns())
     network = EmulatedNetwork(keeper, native=settings.native, log=folder.logs / "delay.log")
     accelerator = await machine_accelerator(settings)
-    microvm = microvm_driver(children, settings, accelerator, folder.snapshots)
+    microvm = microvm_driver(children, settings, accelerator)
     return Hands(
         keeper=keeper,
         children=children,
@@ -69,13 +67,9 @@ async def make_hands(folder: CloudFolder, settings: Settings) -> Hands:
     )
 
 
-def microvm_driver(
-    children: KeptChildren, settings: Settings, accelerator: Accelerator, snapshots: Path
-) -> MicrovmDriver:
+def microvm_driver(children: KeptChildren, settings: Settings, accelerator: Accelerator) -> MicrovmDriver:
     """Give the driver of unikernels in virtual machines."""
-    return MicrovmDriver(
-        children, image_store(settings), accelerator, settings.search_path, settings.native, Snapshots(snapshots)
-    )
+    return MicrovmDriver(children, image_store(settings), accelerator, settings.search_path, settings.native)
 
 
 def instance_drivers(

@@ -87,11 +87,6 @@ class CloudFolder:
         return self.path / "resolv.conf"
 
     @property
-    def snapshots(self) -> Path:
-        """Where guests are kept while they sleep."""
-        return self.path / "snapshots"
-
-    @property
     def logs(self) -> Path:
         """Log files, one per instance, and the controller's."""
         return self.path / "logs"

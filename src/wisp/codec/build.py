@@ -31,7 +31,6 @@ from wisp.model.description import (
     Site,
     Vdu,
     Vnfd,
-    WhenIdle,
     Workload,
     World,
 )
@@ -241,8 +240,6 @@ class _Builder:
             self._reader.complain(f"{path}.placement.sites", "says sites twice", f"keep only {vnf}.sites")
         if body.min_instances == 0:
             self._check_can_sleep(path, vnfd)
-        if body.when_idle == WhenIdle.SNAPSHOTTED:
-            self._check_can_be_kept(path, body, vnfd)
         elasticity = self._elasticity(path, body, vnfd)
         constraints = _constraints(body.placement)
         publish = tuple(self._published(body, path))
@@ -260,7 +257,6 @@ class _Builder:
                     publish=publish,
                     egress=body.egress,
                     idle_timeout=Duration.of_us(body.idle_timeout) if body.min_instances == 0 else None,
-                    when_idle=WhenIdle(body.when_idle),
                     elasticity=elasticity,
                 )
 
@@ -298,18 +294,6 @@ class _Builder:
                     f"{path}.min_instances",
                     f"is 0, but {vdu.name} of {vnfd.name} is a {vdu.kind}, which cannot be started by a packet",
                     "use unikernel/microvm or unikernel/spt, or min_instances: 1",
-                )
-
-    def _check_can_be_kept(self, path: str, body: declared.VnfBody, vnfd: Vnfd) -> None:
-        if body.min_instances != 0:
-            self._reader.complain(f"{path}.when_idle", "is snapshotted, but it never sleeps", "say min_instances: 0")
-        for vdu in vnfd.vdus:
-            if vdu.kind.boots_role and vdu.kind is not Kind.MICROVM:
-                self._reader.complain(
-                    f"{path}.when_idle",
-                    f"is snapshotted, but {vdu.name} of {vnfd.name} is a {vdu.kind}, which has no machine to keep the "
-                    "state of",
-                    "use unikernel/microvm, or leave it out: a sealed process starts in a millisecond",
                 )
 
     def _published(self, body: declared.VnfBody, path: str) -> Iterator[PublishedPort]:

@@ -21,7 +21,7 @@ from wisp.codec.form import (
     Text,
     key,
 )
-from wisp.model.description import HealthProtocol, Kind, WhenIdle, World
+from wisp.model.description import HealthProtocol, Kind, World
 from wisp.model.image import BootProtocol, Family, Machine
 from wisp.primitives.values import frozen
 
@@ -297,12 +297,6 @@ class VnfBody:
     )
     idle_timeout: int = key(
         Amount(units.TIME), "With `min_instances: 0`: after so long without work it sleeps again.", default=30_000_000
-    )
-    when_idle: str = key(
-        Choice(tuple(WhenIdle)),
-        "With `min_instances: 0`: whether it begins anew when it is wanted again, or goes on where it was, with all that "
-        "it knew; the latter for `unikernel/microvm`.",
-        default=WhenIdle.DELETED,
     )
     egress: bool = key(
         Flag(),

@@ -44,13 +44,6 @@ class Kind(StrEnum):
         return self.value.rpartition("/")[2]
 
 
-class WhenIdle(StrEnum):
-    """What becomes of an instance that nobody wants any more, until it is wanted again."""
-
-    DELETED = "deleted"
-    SNAPSHOTTED = "snapshotted"
-
-
 class World(StrEnum):
     """Where a host lives."""
 
@@ -363,7 +356,6 @@ class DeclaredInstance:
         egress: Whether it may reach the outside of the cloud.
         idle_timeout: For one that is started only when it is wanted: after so long without work it goes to sleep.
             ``None`` for one that always runs.
-        when_idle: What becomes of it then.
         elasticity: For what is declared once and has several instances; ``None`` for one instance.
         replica_of: For one of several: the name that stands for them all; empty for others.
     """
@@ -378,7 +370,6 @@ class DeclaredInstance:
     publish: tuple[PublishedPort, ...] = ()
     egress: bool = False
     idle_timeout: Duration | None = None
-    when_idle: WhenIdle = WhenIdle.DELETED
     elasticity: Elasticity | None = None
     replica_of: str = ""
 

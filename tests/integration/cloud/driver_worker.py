@@ -33,7 +33,6 @@ class Worker:
     """What a test may call; every public method is a task."""
 
     def __init__(self, keeper: KeeperClient, directory: Path, binary: Path) -> None:
-        self._directory = directory
         self._network = EmulatedNetwork(keeper, native=binary, log=directory / "delay.log")
         self._children = KeptChildren(keeper, directory / "logs", epoch_offset_ns=monotonic_offset_ns())
         self._prober = NamespaceProber(self._network.socket_in)
@@ -43,7 +42,7 @@ class Worker:
 
     async def find_drivers(self) -> None:
         accelerator = await machine_accelerator(self._settings)
-        microvm = microvm_driver(self._children, self._settings, accelerator, self._directory / "snapshots")
+        microvm = microvm_driver(self._children, self._settings, accelerator)
         self._drivers = instance_drivers(self._children, self._settings, microvm, accelerator)
 
     async def make_network(self, actions: list[Any]) -> None:

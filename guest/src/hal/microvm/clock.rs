@@ -11,8 +11,6 @@ const SHIFT: u32 = 24;
 static mut START: u64 = 0;
 /// Microseconds per tick, times 2 to the power of `SHIFT`.
 static mut SCALE: u64 = 0;
-/// Time that passed while the counter stood still, in snapshots.
-static mut SLEPT_US: i64 = 0;
 
 /// Measures the counter.
 pub fn begin() {
@@ -62,14 +60,8 @@ fn measure() -> (u64, u64) {
 
 pub fn now() -> Instant {
     // SAFETY: one thread; reads a counter.
-    let (ticks, scale, slept_us) = unsafe { (_rdtsc() - START, SCALE, SLEPT_US) };
-    Instant::from_micros(((u128::from(ticks) * u128::from(scale)) >> SHIFT) as i64 + slept_us)
-}
-
-/// Takes note of time in which the counter stood still.
-pub fn have_slept(duration_us: i64) {
-    // SAFETY: one thread.
-    unsafe { SLEPT_US += duration_us };
+    let (ticks, scale) = unsafe { (_rdtsc() - START, SCALE) };
+    Instant::from_micros(((u128::from(ticks) * u128::from(scale)) >> SHIFT) as i64)
 }
 
 pub fn seed() -> u64 {

@@ -1,7 +1,7 @@
 //! What our tender tells us, and we it: its words come as frames of their own kind, ours go to the console.
 
 use super::network::NetDevice;
-use super::{clock, interrupt, leave_with, write};
+use super::{interrupt, leave_with, write};
 use alloc::string::String;
 
 /// For use among ourselves (IEEE 802, local experimental EtherType 1); the tender lets no such frame of others through.
@@ -14,29 +14,22 @@ pub fn told(device: &mut NetDevice) -> String {
     listen(device)
 }
 
-/// Ends the virtual machine, as nobody wants anything now, unless a frame waits. Or has it kept, and says so when it is
-/// back because somebody wants something.
+/// Ends the virtual machine, as nobody wants anything now, unless a frame waits.
 ///
 /// The hypervisor takes frames off the tap before we see them; so a tender first holds them back, and then has us
 /// look a last time. Without one, what comes just after that look is lost.
-pub fn rest(device: &mut NetDevice) -> bool {
-    let is_kept = device.is_tended() && {
+pub fn rest(device: &mut NetDevice) {
+    if device.is_tended() {
         write(b"wisp-idle\n");
-        listen(device) == "keep"
-    };
-    if device.has_frame() {
-        if device.is_tended() {
-            write(b"wisp-busy\n");
-        }
-        return false;
+        listen(device);
     }
-    device.send_all();
-    if !is_kept {
+    if !device.has_frame() {
+        device.send_all();
         leave_with(0);
     }
-    write(b"wisp-asleep\n");
-    clock::have_slept(listen(device).parse().unwrap_or(0));
-    true
+    if device.is_tended() {
+        write(b"wisp-busy\n");
+    }
 }
 
 /// Sleeps until the tender says something; frames that come before are kept.

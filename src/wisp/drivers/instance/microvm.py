@@ -19,9 +19,8 @@ from wisp.drivers.instance.guest import (
 )
 from wisp.drivers.instance.kept import Command, KeptChildren
 from wisp.drivers.instance.kvm import Accelerator
-from wisp.drivers.instance.snapshots import Snapshots
 from wisp.drivers.keeper.client import Tended
-from wisp.model.description import Kind, WhenIdle
+from wisp.model.description import Kind
 from wisp.model.instance import Handle, InstanceSpec, WarmPool
 from wisp.ports.instance import Capabilities, Exit, Fingerprint
 from wisp.primitives.errors import MissingPrerequisite
@@ -34,7 +33,7 @@ TAP_DESCRIPTOR = 3
 CONFIDENTIAL_FILE = "opt/wisp/confidential"
 OPEN_FILES = 256
 # What the tender gives QEMU under these numbers.
-TENDED_CONSOLE, TENDED_NETWORK, TENDED_MONITOR = 4, 5, 6
+TENDED_CONSOLE, TENDED_NETWORK = 4, 5
 # isa-debug-exit ends QEMU with (value << 1) | 1; an idle guest writes 0.
 IDLE_STATUS = 1
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
@@ -62,25 +61,17 @@ class MicrovmDriver:
         accelerator: What runs the guests' instructions.
         search_path: Where QEMU is looked for.
         native: ``wisp-native``, for the tender.
-        snapshots: Where guests are kept while they sleep.
     """
 
     def __init__(
-        self,
-        children: KeptChildren,
-        images: Images,
-        accelerator: Accelerator,
-        search_path: str,
-        native: Path,
-        snapshots: Snapshots,
+        self, children: KeptChildren, images: Images, accelerator: Accelerator, search_path: str, native: Path
     ) -> None:
         self._children, self._images = children, images
         self._accelerator, self._search_path, self._native = accelerator, search_path, native
-        self._snapshots = snapshots
 
     def capabilities(self) -> Capabilities:
         """Give what it can do."""
-        return Capabilities(kind=Kind.MICROVM, isolation="hardware-vm", snapshot=True, memory_limit_enforced=True)
+        return Capabilities(kind=Kind.MICROVM, isolation="hardware-vm", memory_limit_enforced=True)
 
     async def fingerprint(self) -> Fingerprint:
         """Say whether QEMU is here and what runs the guests' instructions."""
@@ -94,13 +85,8 @@ class MicrovmDriver:
         image = self._images.sealed(image_of(spec), spec.kind.target)
         hypervisor = self._hypervisor()
         if spec.is_summoned:
+            tended = Tended(identity=identity(spec, secrets), tap=f"tap/{spec.name}", pool=spec.pool)
             tender = self._tender(image, hypervisor, spec.memory_bytes, told="now")
-            place = (
-                self._snapshots.place(spec, hypervisor.program, tender.argv)
-                if spec.when_idle is WhenIdle.SNAPSHOTTED
-                else None
-            )
-            tended = Tended(identity=identity(spec, secrets), tap=f"tap/{spec.name}", pool=spec.pool, snapshot=place)
             return await self._children.spawn(spec, replace(tender, tended=tended, wakes_on=tended.tap))
         with confidential(spec, secrets) as passed:
             return await self._children.spawn(spec, command(spec, image, hypervisor), passed)
@@ -133,7 +119,6 @@ class MicrovmDriver:
     async def stop(self, handle: Handle, *, grace: Duration) -> None:
         """End it at once: a guest has nothing to put away."""
         await self._children.stop(handle, grace=Duration(min(grace.ns, 0)))
-        self._snapshots.remove(handle.instance)
 
 
 def find_qemu(search_path: str) -> str:
@@ -174,7 +159,6 @@ def tended_arguments(image: Path, hypervisor: Hypervisor, memory_bytes: int, *, 
     return (
         *machine_arguments(hypervisor, memory_bytes=memory_bytes, serial=console),
         "-chardev", f"socket,id=console,fd={TENDED_CONSOLE}",
-        "-chardev", f"socket,id=monitor,fd={TENDED_MONITOR}", "-mon", "chardev=monitor,mode=control",
         "-kernel", str(image), "-append", f"told={told}",
         "-netdev", f"socket,id=n0,fd={TENDED_NETWORK}",
         "-device", "virtio-net-device,netdev=n0",

@@ -89,13 +89,11 @@ class Tended:
         identity: The line that the guest is told; nobody else sees it.
         tap: Held name of its tap.
         pool: Pool that it may come from; empty for none.
-        snapshot: Where it is kept while it sleeps; ``None`` for one that begins anew each time.
     """
 
     identity: str
     tap: str
     pool: str = ""
-    snapshot: Path | None = None
 
 
 @frozen
@@ -175,8 +173,7 @@ class SpawnOrder:
 
 
 def _tended(tended: Tended) -> dict[str, object]:
-    snapshot = None if tended.snapshot is None else str(tended.snapshot)
-    return {"identity": tended.identity, "tap": tended.tap, "pool": tended.pool or None, "snapshot": snapshot}
+    return {"identity": tended.identity, "tap": tended.tap, "pool": tended.pool or None}
 
 
 def _summons(summons: Summons) -> dict[str, object]:
