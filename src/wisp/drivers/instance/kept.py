@@ -252,12 +252,13 @@ class KeptChildren:
 
     def _sign(self, row: ChildStatus) -> Sign:
         is_failure = row.summoned and row.state == "exited"
+        why = self._exit(row, _parse_child(row.id)[0]).reason if is_failure and not row.trouble else ""
         return Sign(
             child=row.id,
             life=Life(row.state),
             pid=row.pid,
             since=Instant(row.spawned_at_ns + self._offset_ns),
-            reason=row.trouble or self._exit(row, _parse_child(row.id)[0]).reason if is_failure else "",
+            reason=row.trouble or why,
         )
 
     def _exit(self, row: ChildStatus, instance: str) -> Exit:
