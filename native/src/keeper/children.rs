@@ -146,11 +146,13 @@ impl Children {
         self.by_id.insert(order.id.clone(), child);
     }
 
-    /// Notes that a child stands still, or goes on.
+    /// Notes that a child stands still, which is the end of what went wrong with it before, or goes on.
     pub fn dozes(&mut self, id: &str, dozes: bool, now_ns: u64) {
         let Some(child) = self.by_id.get_mut(id) else { return };
         child.dozes = dozes;
-        if !dozes {
+        if dozes {
+            child.trouble = None;
+        } else {
             child.spawned_at_ns = now_ns;
         }
     }

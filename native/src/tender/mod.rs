@@ -160,8 +160,9 @@ impl Tender {
         self.carry();
         match &self.when_idle {
             WhenIdle::Snapshotted(place) => {
-                if let Err(why) = self.machine.put_away(place) {
-                    self.control.complain(format!("its snapshot {why}; it will start anew"));
+                match self.machine.put_away(place) {
+                    Ok(()) => self.control.tell(&News::Asleep),
+                    Err(why) => self.control.complain(format!("its snapshot {why}; the guest will start anew")),
                 }
                 Ok(Some(IDLE_STATUS))
             }
@@ -213,13 +214,14 @@ const NETWORK: &str = "the guest's network";
 fn take_up(command: &[OsString], control: &Control, when_idle: &WhenIdle) -> Option<Machine> {
     let WhenIdle::Snapshotted(place) = when_idle else { return None };
     let taken = Snapshot::take(place)?;
-    match taken.and_then(|snapshot| Machine::take_up(command, &snapshot)) {
+    let take_up = |snapshot| Machine::take_up(command, &snapshot).map_err(|why| format!("cannot be taken up: {why}"));
+    match taken.and_then(take_up) {
         Ok(machine) => {
             control.tell(&News::Ready);
             Some(machine)
         }
         Err(why) => {
-            control.complain(format!("its snapshot was thrown away, it starts anew: {why}"));
+            control.complain(format!("its snapshot {why}; it was thrown away, and the guest starts anew"));
             None
         }
     }
