@@ -369,6 +369,11 @@ class DeclaredInstance:
     elasticity: Elasticity | None = None
     replica_of: str = ""
 
+    @property
+    def gives_back(self) -> bool:
+        """Whether it gives back what it takes of its host while it sleeps; for all others that is reserved."""
+        return self.idle_timeout is not None and self.when_idle is not WhenIdle.STOPPED
+
 
 @frozen
 class SecretSource:

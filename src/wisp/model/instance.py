@@ -139,6 +139,11 @@ class InstanceSpec:
         return self.idle_timeout is not None
 
     @property
+    def gives_back(self) -> bool:
+        """Whether it gives back what it takes of its host while it sleeps."""
+        return self.is_summoned and self.when_idle is not WhenIdle.STOPPED
+
+    @property
     def cost_bytes(self) -> int:
         """What it takes of its host's memory [byte]."""
         return self.memory_bytes + self.overhead_bytes

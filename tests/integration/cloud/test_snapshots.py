@@ -75,9 +75,9 @@ class Kept:
         (path,) = self.folder.iterdir()
         return path
 
-    def ask(self, path: str = "/film") -> tuple[float, str, dict[str, str]]:
+    def ask(self, path: str = "/film", of: str = "near") -> tuple[float, str, dict[str, str]]:
         """Give how long an answer took [ms], its status and its headers."""
-        words = ("exec", "-c", "kept", "laptop", "--", "python3", "-c", GET, self.addresses["near"], path)
+        words = ("exec", "-c", "kept", "laptop", "--", "python3", "-c", GET, self.addresses[of], path)
         done = self.place.wisp(*words)
         assert done.status == 0, done.err
         took_ms, status, headers = json.loads(done.out)
@@ -253,6 +253,18 @@ def test_a_stopped_one_stands_still_and_goes_on_at_once(place):
     assert list(kept.hypervisors()) == [hypervisor]
     assert len(kept.events("instance-woken")) == woken + 2
     assert not kept.folder.exists()
+
+
+def test_a_stopped_one_keeps_nobody_else_from_waking(place):
+    # Room for what is reserved, and for one more.
+    kept = Kept(place, "stopped")
+    text = kept.file.read_text().replace("400MiB", "75MiB").rstrip()
+    kept.file.write_text(f"{text}\n      far: {{vnfd: proxy, min_instances: 0, idle_timeout: 1s}}\n")
+    kept.addresses = {row["name"]: row["address"] for row in place.ok("up", kept.file)}
+    kept.ask()
+    kept.sleep()
+    assert kept.ask(of="far")[1] == "200"
+    assert "T" in kept.hypervisors().values()
 
 
 def test_a_stopped_one_whose_hypervisor_is_killed_starts_anew(place):

@@ -272,9 +272,9 @@ def _confidential_name(child: str, number: int) -> str:
 
 
 def _summons(spec: InstanceSpec, command: Command) -> Summons:
-    return Summons(
-        held=command.wakes_on, idle_status=command.idle_status, budget=spec.host, memory_bytes=spec.cost_bytes
-    )
+    # What is reserved for it, it need not share.
+    budget = spec.host if spec.gives_back else ""
+    return Summons(held=command.wakes_on, idle_status=command.idle_status, budget=budget, memory_bytes=spec.cost_bytes)
 
 
 def _life_of(row: ChildStatus) -> _LifeId:

@@ -71,7 +71,7 @@ class Summons:
     Attributes:
         held: Held descriptor; as soon as it can be read, the child is started.
         idle_status: Exit status that says "nobody wants me now"; every other end is a failure, after which it rests.
-        budget: Budget its memory comes from (see :meth:`KeeperClient.set_budget`).
+        budget: Budget its memory comes from (see :meth:`KeeperClient.set_budget`); empty where it is not counted.
         memory_bytes: How much that is [byte].
     """
 
@@ -197,7 +197,7 @@ def _tended(tended: Tended) -> dict[str, object]:
 
 
 def _summons(summons: Summons) -> dict[str, object]:
-    memory = {"budget": summons.budget, "bytes": summons.memory_bytes}
+    memory = {"budget": summons.budget, "bytes": summons.memory_bytes} if summons.budget else None
     return {"held": summons.held, "idle_status": summons.idle_status, "memory": memory}
 
 
