@@ -65,6 +65,12 @@ impl Config {
     }
 }
 
+/// For how long a guest was put away that its tender has stay [ms]; 0 where it does not say.
+#[cfg(any(feature = "microvm", test))]
+pub fn slept_ms(words: &str) -> u64 {
+    Config::parse(&[words]).and_then(|words| words.parsed("slept_ms", 0)).unwrap_or(0)
+}
+
 /// How the guest sets up its interface.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Addressing {
@@ -141,6 +147,12 @@ mod tests {
         assert_eq!(config.get("port"), Some("81"));
         assert_eq!(config.get("name"), Some("a"));
         assert_eq!(config.get("quiet"), None);
+    }
+
+    #[test]
+    fn a_guest_that_stays_is_told_how_long_it_slept() {
+        let words = ["stay slept_ms=90000", "stay slept_ms=0", "stay", "", "stay slept_ms=soon"];
+        assert_eq!(words.map(slept_ms), [90_000, 0, 0, 0, 0]);
     }
 
     #[test]

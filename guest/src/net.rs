@@ -85,7 +85,9 @@ fn start<A: App>(header: &'static ImageHeader, make: Make<A>) -> Result<core::co
         }
         let sleep_at = idle.map(|idle| app.wanted_at(now).max(idle_from) + idle.into());
         if sleep_at.is_some_and(|at| at <= now) {
-            hal::rest(&mut device);
+            hal::rest(&mut device, is_leaving);
+            idle_from = hal::now();
+            continue;
         }
         let wake = [interface.poll_at(now, &sockets), app.poll_at(now), Some(announce_at), sleep_at];
         let wake = wake.into_iter().flatten().min();

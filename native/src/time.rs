@@ -10,6 +10,11 @@ pub fn real_ns() -> u64 {
     read(libc::CLOCK_REALTIME)
 }
 
+/// `CLOCK_BOOTTIME` [ms]: goes on while the machine sleeps, and is never set.
+pub fn boottime_ms() -> u64 {
+    read(libc::CLOCK_BOOTTIME) / 1_000_000
+}
+
 fn read(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: writes into `time`.

@@ -179,6 +179,8 @@ def _vnf(draw: st.DrawFn, document: dict[str, Any], devices: list[str], others: 
     vdus = document["vnfds"][vnf["vnfd"]]["vdus"].values()
     if all(vdu.get("image") == "web" for vdu in vdus) and draw(st.booleans()):
         vnf |= {"min_instances": 0, "idle_timeout": draw(st.sampled_from(["200ms", "30s"]))}
+        if all(vdu["kind"] == "unikernel/microvm" for vdu in vdus):
+            vnf["when_idle"] = draw(st.sampled_from(["deleted", "stopped", "snapshotted"]))
     if all(vdu.get("image") == "web" for vdu in vdus) and draw(st.integers(0, 3)) == 0:
         vnf["max_instances"] = draw(st.integers(2, 4))
         vnf["drain"] = draw(st.sampled_from(["1s", "10s"]))

@@ -42,7 +42,7 @@ def test_capacity_is_never_exceeded(desired):
     cpu_awake, memory_awake = Counter(), Counter()
     for instance in expand(desired, NOTHING, {}).desired.instances:
         host, vdu = hosts[instance.name], instance.vdu
-        if instance.idle_timeout is None:
+        if not instance.gives_back:
             cpu[host] += vdu.cpu_millicores
             memory[host] += vdu.memory_bytes
         else:

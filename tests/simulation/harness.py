@@ -64,8 +64,16 @@ class World:
         self.later(Duration(0), InstanceWoken(child=handle.child, pid=self._count, started_at=self.now))
         self._boot(handle)
 
-    def put_to_sleep(self, instance: str) -> None:
-        self.later(Duration(0), InstanceSlept(child=self.running[instance].child))
+    def trouble(self, instance: str, why: str) -> None:
+        """Have something go wrong with a summoned instance that has just been woken, and be told again and again."""
+        seen = self.core.instances[instance]
+        child, told = self.running[instance].child, Duration(0)
+        woken = InstanceWoken(child=child, pid=seen.pid or 0, started_at=seen.started_at, trouble=why)
+        self.later(told, woken)
+        self.later(told, woken)
+
+    def put_to_sleep(self, instance: str, trouble: str = "") -> None:
+        self.later(Duration(0), InstanceSlept(child=self.running[instance].child, trouble=trouble))
 
     def later(self, after: Duration, event: Input) -> None:
         self._count += 1

@@ -18,6 +18,7 @@ from wisp.model.description import (
 )
 from wisp.model.instance import InstanceState
 from wisp.model.network import Network
+from wisp.model.observation import Severity
 from wisp.primitives.time import Duration
 
 SECOND = Duration.of_seconds(1)
@@ -196,6 +197,23 @@ def test_it_wakes_answers_and_sleeps_again(sleepy: World) -> None:
     assert states(sleepy) == {"a": InstanceState.ASLEEP}
     assert [event.what for event in sleepy.events][-3:] == ["instance-woken", "instance-ready", "instance-asleep"]
     assert len(sleepy.starts) == 1
+
+
+def test_what_went_wrong_with_its_snapshot_is_told_once(sleepy: World) -> None:
+    sleepy.silent.add("a")
+    sleepy.wake("a")
+    sleepy.run(Duration.of_ms(1))
+    sleepy.trouble("a", "its snapshot is cut off")
+    sleepy.run(SECOND)
+    told = [event for event in sleepy.events if event.what == "snapshot-lost"]
+    assert [event.message for event in told] == ["its snapshot is cut off"]
+    assert told[0].severity is Severity.WARNING
+    sleepy.put_to_sleep("a", "its snapshot cannot be written")
+    sleepy.put_to_sleep("a", "its snapshot cannot be written")
+    sleepy.run(SECOND)
+    assert states(sleepy) == {"a": InstanceState.ASLEEP}
+    told = [event for event in sleepy.events if event.what == "snapshot-lost"]
+    assert [event.message for event in told[1:]] == ["its snapshot cannot be written"]
 
 
 def test_one_that_is_woken_and_never_answers_is_stopped_at_its_deadline(sleepy: World) -> None:

@@ -36,6 +36,8 @@ pub struct Child {
     /// Whether it is started when it is wanted: then watchers are told of all that becomes of it.
     pub is_summoned: bool,
     pub life: Life,
+    /// Whether it stands still while it runs, until it is wanted.
+    pub dozes: bool,
     pub trouble: Option<String>,
 }
 
@@ -61,6 +63,7 @@ impl Child {
             spawned_at_ns: self.spawned_at_ns,
             state: match self.life {
                 Life::Asleep => State::Asleep,
+                Life::Running if self.dozes => State::Asleep,
                 Life::Running => State::Running,
                 Life::Ended(_) => State::Exited,
             },
@@ -143,6 +146,33 @@ impl Children {
         self.by_id.insert(order.id.clone(), child);
     }
 
+    /// Notes that a child stands still, which is the end of what went wrong with it before, or goes on.
+    pub fn dozes(&mut self, id: &str, dozes: bool, now_ns: u64) {
+        let Some(child) = self.by_id.get_mut(id) else { return };
+        child.dozes = dozes;
+        if dozes {
+            child.trouble = None;
+        } else {
+            child.spawned_at_ns = now_ns;
+        }
+    }
+
+    /// Notes what went wrong with a child, unless it ended for worse.
+    pub fn complains(&mut self, id: &str, why: String) {
+        let Some(child) = self.by_id.get_mut(id) else { return };
+        let order = self.restarts.order(id);
+        let has_failed = |exit| !order.is_some_and(|order| is_idle(order, exit));
+        if !child.life.exit().is_some_and(has_failed) {
+            child.trouble = Some(why);
+        }
+    }
+
+    /// What went wrong with a child that has just ended because nobody wants it.
+    pub fn trouble_of_idle(&self, order: &SpawnOrder) -> Option<String> {
+        let child = self.by_id.get(&order.id)?;
+        child.life.exit().filter(|exit| is_idle(order, *exit)).and_then(|_| child.trouble.clone())
+    }
+
     /// Ends a child that sleeps.
     pub fn end_asleep(&mut self, id: &str, exit: Exit) {
         if let Some(child) = self.by_id.get_mut(id) {
@@ -204,10 +234,14 @@ impl Children {
         };
         let now_ns = monotonic_ns();
         let exit = exit_of(status, now_ns);
-        (child.life, child.trouble) = (Life::Ended(exit), None);
+        child.life = Life::Ended(exit);
         match self.restarts.order(&id).is_some_and(|order| is_idle(order, exit)) {
             true => self.restarts.rests(&id, now_ns),
-            false => self.restarts.ended(&id, now_ns.saturating_sub(child.spawned_at_ns), now_ns),
+            false => {
+                // What it ended with is worse.
+                child.trouble = None;
+                self.restarts.ended(&id, now_ns.saturating_sub(child.spawned_at_ns), now_ns);
+            }
         }
         Reaped::Child(id)
     }

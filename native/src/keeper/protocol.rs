@@ -5,6 +5,7 @@
 
 use super::outer::OuterProc;
 use crate::failure::{Context, Failure};
+use crate::tender::told::{Told, WhenIdle};
 use nix::sys::stat::fstat;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -105,6 +106,21 @@ pub struct Tended {
     pub tap: String,
     /// Name of the pool that it may come from.
     pub pool: Option<String>,
+    /// What becomes of it when nobody wants it.
+    #[serde(default)]
+    pub when_idle: WhenIdle,
+}
+
+impl Tended {
+    /// The words for its tender.
+    pub fn told(&self) -> Vec<u8> {
+        to_bytes(&Told { identity: self.identity.clone(), when_idle: self.when_idle.clone() })
+    }
+
+    /// Whether it was put away with all that it had, which no other guest has.
+    pub fn is_put_away(&self) -> bool {
+        matches!(&self.when_idle, WhenIdle::Snapshotted(place) if place.path.exists())
+    }
 }
 
 #[derive(Deserialize)]
@@ -165,7 +181,7 @@ pub struct ChildRow<'a> {
     pub log: Option<&'a str>,
     /// Whether it is started when it is wanted.
     pub summoned: bool,
-    /// Why it could not be started when it was wanted last.
+    /// Why it could not be started when it was wanted last, or what else went wrong with it since it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trouble: Option<&'a str>,
 }

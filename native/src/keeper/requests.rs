@@ -183,6 +183,8 @@ impl Cloud {
 
     /// Notes that a child ended.
     pub fn ended(&mut self, id: &str) {
+        self.hear(id);
+        self.sleepers.forget_tender(id);
         self.sleepers.give_memory_back(id);
         self.changed.push(id.to_owned());
     }
@@ -243,7 +245,7 @@ impl Cloud {
         inherited.extend(its_control.as_ref().map(|socket| (socket.as_fd(), TENDER_CONTROL)));
         if let (Some(tended), Some(control)) = (&order.tender, &control) {
             let tap = self.held.get(&tended.tap)?;
-            seqpacket::send(control.as_fd(), tended.identity.as_bytes(), &[tap.as_fd()])
+            seqpacket::send(control.as_fd(), &tended.told(), &[tap.as_fd()])
                 .map_err(|why| format!("child {:?}: who its guest is cannot be told: {why}", order.id))?;
         }
         let started = self.spawner.start(order, &inherited, output, netns)?;
@@ -273,12 +275,13 @@ impl Cloud {
             log_path: order.log.clone(),
             is_summoned: order.summons.is_some(),
             life: Life::Running,
+            dozes: false,
             trouble: None,
         }
     }
 
     fn need_descriptors(&self, count: usize) -> Result<(), String> {
-        match self.open_files.allow(self.held.len() + self.children.logs.len() + count) {
+        match self.open_files.allow(self.held.len() + self.children.logs.len() + self.sleepers.tenders() + count) {
             true => Ok(()),
             false => Err("the keeper's limit of open files is reached; raise it (ulimit -Hn) or release some".into()),
         }

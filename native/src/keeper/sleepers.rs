@@ -3,13 +3,17 @@
 //! The descriptor that a child sleeps on is only looked at, never read: what made it readable waits there for the child.
 
 use super::protocol::{Share, SpawnOrder};
+use crate::seqpacket::{self, Received};
+use crate::tender::told as tender;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 const AT_ONCE: usize = 256;
+const LONGEST_NEWS: usize = 1024;
 /// So many guests boot at a time for each processor: more would only be slower, each and all.
 const BOOTING_PER_PROCESSOR: usize = 2;
 
@@ -18,8 +22,8 @@ const BOOTING_PER_PROCESSOR: usize = 2;
 pub enum News {
     /// Something waits for it.
     Wanted(String),
-    /// Its guest has booted, or will not any more.
-    Booted(String),
+    /// Its tender has said something, or is gone.
+    Said(String),
 }
 
 /// Memory that the children of one name share [byte].
@@ -38,8 +42,10 @@ pub struct Sleepers {
     budgets: BTreeMap<String, Budget>,
     /// Budget and bytes of those awake.
     taken: HashMap<String, (String, u64)>,
-    /// Where the tenders of guests that boot will say that they have.
-    booting: HashMap<String, (u64, OwnedFd)>,
+    /// Where tenders say how their guests are.
+    tenders: HashMap<String, (u64, OwnedFd)>,
+    /// Those of them whose guests have not booted yet.
+    booting: HashSet<String>,
     /// Those that are wanted and must wait until others have booted.
     waiting: HashSet<String>,
     /// Their turns; whoever does not wait any more is passed over.
@@ -59,7 +65,8 @@ impl Sleepers {
             last_token: 0,
             budgets,
             taken: HashMap::new(),
-            booting: HashMap::new(),
+            tenders: HashMap::new(),
+            booting: HashSet::new(),
             waiting: HashSet::new(),
             turns: VecDeque::new(),
             most_booting: BOOTING_PER_PROCESSOR * processors,
@@ -102,8 +109,12 @@ impl Sleepers {
     pub fn news(&mut self) -> Vec<News> {
         let mut events = [EpollEvent::empty(); AT_ONCE];
         let count = self.epoll.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
-        let told = events[..count].iter().filter_map(|event| self.ids.get(&event.data()).cloned());
-        told.map(|id| if self.booting.contains_key(&id) { News::Booted(id) } else { News::Wanted(id) }).collect()
+        let news = |event: &EpollEvent| {
+            let id = self.ids.get(&event.data())?;
+            let is_tender = self.tenders.get(id).is_some_and(|(token, _)| *token == event.data());
+            Some(if is_tender { News::Said(id.clone()) } else { News::Wanted(id.clone()) })
+        };
+        events[..count].iter().filter_map(news).collect()
     }
 
     /// Whether one more guest may boot now.
@@ -113,19 +124,51 @@ impl Sleepers {
 
     /// Notes that a guest boots; its tender says something on `control`, or closes it, when it has.
     pub fn boots(&mut self, id: &str, control: OwnedFd) {
-        self.last_token += 1;
-        if self.epoll.add(&control, EpollEvent::new(EpollFlags::EPOLLIN, self.last_token)).is_ok() {
-            self.ids.insert(self.last_token, id.to_owned());
-            self.booting.insert(id.to_owned(), (self.last_token, control));
+        self.tends(id, control);
+        if self.tenders.contains_key(id) {
+            self.booting.insert(id.to_owned());
         }
     }
 
-    /// Notes that a guest boots no longer.
-    pub fn booted(&mut self, id: &str) {
-        if let Some((token, control)) = self.booting.remove(id) {
+    /// Listens to the tender of a guest.
+    pub fn tends(&mut self, id: &str, control: OwnedFd) {
+        self.forget_tender(id);
+        self.last_token += 1;
+        if self.epoll.add(&control, EpollEvent::new(EpollFlags::EPOLLIN, self.last_token)).is_ok() {
+            self.ids.insert(self.last_token, id.to_owned());
+            self.tenders.insert(id.to_owned(), (self.last_token, control));
+        }
+    }
+
+    /// Takes what a tender has said; one that is gone is forgotten.
+    pub fn hear(&mut self, id: &str) -> Vec<tender::News> {
+        let mut said = vec![];
+        let mut words = [0; LONGEST_NEWS];
+        while let Some((_, control)) = self.tenders.get(id) {
+            match seqpacket::receive(control.as_fd(), &mut words) {
+                Ok(Received::Packet { bytes, .. }) => said.extend(tender::News::read(&words[..bytes])),
+                Err(why) if why.kind() == ErrorKind::WouldBlock => break,
+                _ => self.forget_tender(id),
+            }
+        }
+        if said.contains(&tender::News::Ready) {
+            self.booting.remove(id);
+        }
+        said
+    }
+
+    /// Listens to the tender of `id` no longer.
+    pub fn forget_tender(&mut self, id: &str) {
+        self.booting.remove(id);
+        if let Some((token, control)) = self.tenders.remove(id) {
             let _ = self.epoll.delete(&control);
             self.ids.remove(&token);
         }
+    }
+
+    /// How many tenders are listened to.
+    pub fn tenders(&self) -> usize {
+        self.tenders.len()
     }
 
     /// Takes the one whose turn it is to boot, if there is room for it.
@@ -215,20 +258,24 @@ mod tests {
     #[test]
     fn those_beyond_what_may_boot_at_a_time_get_their_turn() {
         let mut sleepers = Sleepers { most_booting: 1, ..Sleepers::new().unwrap() };
+        let pair = || {
+            let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).unwrap()
+        };
         let ((ours, tender), (other, _tender)) = (pair(), pair());
-        sleepers.boots("x", Rc::into_inner(ours).unwrap());
+        sleepers.boots("x", ours);
         assert!(!sleepers.may_boot());
         sleepers.queue("y");
         sleepers.queue("y");
         assert!(sleepers.news().is_empty());
         nix::unistd::write(&tender, b"ready").unwrap();
-        assert_eq!(sleepers.news(), [News::Booted("x".into())]);
+        assert_eq!(sleepers.news(), [News::Said("x".into())]);
         assert_eq!(sleepers.next_to_boot(), None);
-        sleepers.booted("x");
+        assert_eq!(sleepers.hear("x"), [tender::News::Ready]);
         assert_eq!(sleepers.next_to_boot().as_deref(), Some("y"));
-        sleepers.boots("y", Rc::into_inner(other).unwrap());
+        sleepers.boots("y", other);
         sleepers.queue("z");
-        sleepers.booted("y");
+        sleepers.forget_tender("y");
         sleepers.disarm("z");
         assert_eq!(sleepers.next_to_boot(), None);
     }

@@ -6,6 +6,7 @@ use super::protocol::SpawnOrder;
 use super::requests::{Cloud, program_of};
 use super::sleepers::News;
 use crate::seqpacket;
+use crate::tender::told as tender;
 use crate::time::monotonic_ns;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -20,12 +21,25 @@ impl Cloud {
         for news in self.sleepers.news() {
             match news {
                 News::Wanted(id) => self.wake_in_background(&id),
-                News::Booted(id) => self.sleepers.booted(&id),
+                News::Said(id) => self.hear(&id),
             }
         }
         // As many as there is room for: one that cannot be started makes none of the others wait.
         while let Some(id) = self.sleepers.next_to_boot() {
             self.wake_in_background(&id);
+        }
+    }
+
+    /// Takes what the tender of a child has said.
+    pub(super) fn hear(&mut self, id: &str) {
+        for news in self.sleepers.hear(id) {
+            match news {
+                tender::News::Ready => continue,
+                tender::News::Asleep => self.children.dozes(id, true, monotonic_ns()),
+                tender::News::Awake => self.children.dozes(id, false, monotonic_ns()),
+                tender::News::Trouble(why) => self.children.complains(id, why),
+            }
+            self.stirs(id);
         }
     }
 
@@ -68,16 +82,17 @@ impl Cloud {
 
     /// Starts a child, with a guest that has booted ahead where one is ready.
     fn start_warm(&mut self, order: &SpawnOrder) -> Result<(), String> {
-        while let Some((tended, pool)) = order.tender.as_ref().and_then(|tended| Some((tended, tended.pool.as_ref()?)))
-        {
+        let may_be_any = order.tender.as_ref().filter(|tended| !tended.is_put_away());
+        while let Some((tended, pool)) = may_be_any.and_then(|tended| Some((tended, tended.pool.as_ref()?))) {
             let Some(member) = self.pools.take(pool) else { break };
             if !self.children.get(&member.id).is_some_and(|child| child.life == Life::Running) {
                 continue;
             }
             let tap = self.held.get(&tended.tap)?;
-            if seqpacket::send(member.control.as_fd(), tended.identity.as_bytes(), &[tap.as_fd()]).is_ok() {
+            if seqpacket::send(member.control.as_fd(), &tended.told(), &[tap.as_fd()]).is_ok() {
                 let log = order.log.as_ref().and_then(|path| CappedFile::open(Path::new(path)).ok());
                 self.children.adopt(&member.id, order, log, monotonic_ns());
+                self.sleepers.tends(&order.id, member.control);
                 return Ok(());
             }
         }
@@ -90,6 +105,7 @@ impl Cloud {
         program_of(order)?;
         let descriptor = Rc::clone(self.held.get(&summons.held)?);
         self.sleepers.arm(&order.id, &descriptor)?;
+        let trouble = self.children.trouble_of_idle(order);
         self.last_serial += 1;
         let child = Child {
             serial: self.last_serial,
@@ -101,7 +117,8 @@ impl Cloud {
             log_path: order.log.clone(),
             is_summoned: true,
             life: Life::Asleep,
-            trouble: None,
+            dozes: false,
+            trouble,
         };
         self.children.add(&order.id, child, None);
         self.stirs(&order.id);

@@ -1,8 +1,11 @@
 //! The guest's console: its words to us, and the text that goes on to our own output.
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 const LONGEST_LINE: usize = 512;
 
@@ -13,8 +16,12 @@ pub enum Word {
     Ready,
     /// Nobody wants anything; it waits to be told to look a last time.
     Idle,
-    /// In that last look it found something.
+    /// In that last look it found nothing; it waits to be told to go on.
+    Still,
+    /// It goes on: it found something, or was told to.
     Busy,
+    /// It was told to finish what it had, and has; it waits to be told to look a last time, and ends.
+    Leaving,
 }
 
 pub struct Console {
@@ -50,6 +57,28 @@ impl Console {
         }
     }
 
+    /// Waits until the guest says `word`; all else that it says meanwhile is left out.
+    pub fn wait_for(&mut self, word: &Word, within: Duration) -> Result<(), String> {
+        let deadline = Instant::now() + within;
+        while self.is_open {
+            match self.read() {
+                Some(said) if said == *word => return Ok(()),
+                Some(_) => continue,
+                None => {}
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err("its guest does not go on".into());
+            }
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            match poll(&mut [PollFd::new(self.socket(), PollFlags::POLLIN)], timeout) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(why) => return Err(why.to_string()),
+            }
+        }
+        Err("its guest ended".into())
+    }
+
     fn take(&mut self, byte: u8) -> Option<Word> {
         self.line.push(byte);
         if byte != b'\n' && self.line.len() < LONGEST_LINE {
@@ -59,7 +88,9 @@ impl Console {
         match line.as_slice() {
             b"wisp-ready\n" => Some(Word::Ready),
             b"wisp-idle\n" => Some(Word::Idle),
+            b"wisp-still\n" => Some(Word::Still),
             b"wisp-busy\n" => Some(Word::Busy),
+            b"wisp-leaving\n" => Some(Word::Leaving),
             text => {
                 // Nobody may be reading.
                 let _ = io::stdout().write_all(text).and_then(|()| io::stdout().flush());
@@ -85,6 +116,18 @@ mod tests {
         assert_eq!((console.read(), console.read(), console.read()), (Some(Word::Ready), Some(Word::Idle), None));
         drop(theirs);
         assert_eq!((console.read(), console.is_open), (None, false));
+    }
+
+    #[test]
+    fn a_word_is_waited_for_so_long() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let mut console = Console::new(ours.into());
+        theirs.write_all(b"wisp-idle\nwisp-busy\n").unwrap();
+        assert_eq!(console.wait_for(&Word::Busy, Duration::ZERO), Ok(()));
+        assert_eq!(console.wait_for(&Word::Busy, Duration::from_millis(1)).unwrap_err(), "its guest does not go on");
+        drop(theirs);
+        assert_eq!(console.wait_for(&Word::Busy, Duration::from_secs(5)).unwrap_err(), "its guest ended");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Frames between a tap and the hypervisor's socket, one system call each way and frame.
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, recv, send};
 use nix::unistd::{read, write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -51,6 +51,17 @@ impl Frames {
         while (self.waiting.is_some() || is_unread(network)) && began.elapsed() < TAKEN_WITHIN {
             self.send_waiting(network);
             thread::yield_now();
+        }
+    }
+
+    /// Waits until a frame is in the tap, or `other` can be read.
+    pub fn wait_for_one(&self, other: BorrowedFd<'_>) -> nix::Result<()> {
+        let mut waited = [self.tap.as_fd(), other].map(|one| PollFd::new(one, PollFlags::POLLIN));
+        loop {
+            match poll(&mut waited, PollTimeout::NONE) {
+                Err(Errno::EINTR) => {}
+                done => return done.map(|_| ()),
+            }
         }
     }
 

@@ -11,6 +11,9 @@ use std::process::{Child, Command, Stdio};
 /// The hypervisor's own numbers of its descriptors: its command line names them.
 const CONSOLE: RawFd = 4;
 const NETWORK: RawFd = 5;
+/// Named by the words that we add.
+const MONITOR: RawFd = 6;
+const MONITOR_WORDS: [&str; 4] = ["-chardev", "socket,id=monitor,fd=6", "-mon", "chardev=monitor,mode=control"];
 /// Above all that is placed.
 const ASIDE: RawFd = 100;
 
@@ -19,20 +22,43 @@ pub struct Hypervisor {
     pidfd: OwnedFd,
 }
 
+/// Our ends of what the hypervisor is born with.
+pub struct Sockets {
+    /// A stream.
+    pub console: OwnedFd,
+    /// A datagram for each frame.
+    pub network: OwnedFd,
+    /// A stream.
+    pub monitor: Option<OwnedFd>,
+}
+
 impl Hypervisor {
-    /// Starts it; gives our ends of its console (a stream) and its network (a datagram for each frame).
-    pub fn start(mut words: impl Iterator<Item = OsString>) -> Result<(Self, OwnedFd, OwnedFd), Failure> {
-        let program = words.next().ok_or_else(|| Failure::usage("after `--` comes a hypervisor's command line"))?;
+    /// Starts it, with a monitor where one may be needed.
+    pub fn start(command: &[OsString], more: &[&str], has_monitor: bool) -> Result<(Self, Sockets), Failure> {
+        let (program, words) =
+            command.split_first().ok_or_else(|| Failure::usage("after `--` comes a hypervisor's command line"))?;
         let (console, its_console) = pair(SockType::Stream)?;
         let (network, its_network) = pair(SockType::Datagram)?;
-        let given = [(its_console.as_raw_fd(), CONSOLE), (its_network.as_raw_fd(), NETWORK)];
-        let mut command = Command::new(&program);
-        command.args(words).stdin(Stdio::null());
+        let (monitor, its_monitor) = has_monitor.then(|| pair(SockType::Stream)).transpose()?.unzip();
+        let mut given = vec![(its_console.as_raw_fd(), CONSOLE), (its_network.as_raw_fd(), NETWORK)];
+        given.extend(its_monitor.as_ref().map(|socket| (socket.as_raw_fd(), MONITOR)));
+        let mut process = Command::new(program);
+        process.args(words).args(more).stdin(Stdio::null());
+        if has_monitor {
+            process.args(MONITOR_WORDS);
+        }
         // SAFETY: system calls only, on what was prepared before the fork.
-        unsafe { command.pre_exec(move || prepare(&given)) };
-        let process = command.spawn().context(format!("cannot start {}", program.to_string_lossy()))?;
+        unsafe { process.pre_exec(move || prepare(&given)) };
+        let process = process.spawn().context(format!("cannot start {}", program.to_string_lossy()))?;
         let pidfd = pidfd_of(&process).context("pidfd")?;
-        Ok((Self { process, pidfd }, console, network))
+        Ok((Self { process, pidfd }, Sockets { console, network, monitor }))
+    }
+
+    /// Has it stand still, or go on.
+    pub fn stand_still(&self, still: bool) {
+        let signal = if still { libc::SIGSTOP } else { libc::SIGCONT };
+        // SAFETY: our own child, which nobody has waited for.
+        unsafe { libc::kill(self.process.id() as libc::pid_t, signal) };
     }
 
     /// Becomes readable when the process ends.
@@ -47,6 +73,14 @@ impl Hypervisor {
     }
 }
 
+impl Drop for Hypervisor {
+    fn drop(&mut self) {
+        // One that has ended already is fine.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
 fn pair(kind: SockType) -> Result<(OwnedFd, OwnedFd), Failure> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     socketpair(AddressFamily::Unix, kind, None, flags).context("socketpair")
@@ -57,7 +91,7 @@ fn prepare(given: &[(RawFd, RawFd)]) -> io::Result<()> {
     // SAFETY: plain system calls.
     unsafe {
         check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
-        let mut aside = [0; 2];
+        let mut aside = [0; 3];
         for (place, (source, _)) in given.iter().enumerate() {
             aside[place] = check(libc::fcntl(*source, libc::F_DUPFD_CLOEXEC, ASIDE))?;
         }

@@ -13,8 +13,10 @@ log = logging.getLogger(__name__)
 
 BOOT_RETRY = Duration.of_ms(5)
 FIRST_PATIENCE = Duration.of_ms(100)
-# Whoever woke an instance comes first, and many may be woken at once.
-SUMMONED_LEAD = SUMMONED_RETRY = Duration.of_seconds(1)
+# Whoever woke an instance comes first, and many may be woken at once. Not a round time, as people give for how long
+# nobody may want it: else it would be asked just when it falls asleep, and woken by that.
+SUMMONED_LEAD = Duration.of_ms(700)
+SUMMONED_RETRY = Duration.of_seconds(1)
 
 
 class HealthMonitor:

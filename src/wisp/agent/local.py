@@ -308,12 +308,14 @@ class LocalAgent:
         self._monitor.remove(handle)
         match sign.life:
             case Life.ASLEEP:
-                self._report(InstanceSlept(child=handle.child))
+                self._report(InstanceSlept(child=handle.child, trouble=sign.reason))
             case Life.RUNNING:
                 if self._wanted_pools:
                     self._pool_failures = 0
                     self._pool_news.set()
-                self._report(InstanceWoken(child=handle.child, pid=sign.pid, started_at=sign.since))
+                self._report(
+                    InstanceWoken(child=handle.child, pid=sign.pid, started_at=sign.since, trouble=sign.reason)
+                )
                 if spec := self._specs.get(handle.child):
                     self._monitor.add(spec, handle)
             case Life.EXITED:

@@ -14,6 +14,7 @@ from wisp.drivers.instance.kept import KeptChildren
 from wisp.drivers.instance.kvm import Accelerator, find_accelerator, tcg
 from wisp.drivers.instance.microvm import MicrovmDriver, find_qemu
 from wisp.drivers.instance.process import ProcessDriver
+from wisp.drivers.instance.snapshot import Snapshots
 from wisp.drivers.instance.spt import SptDriver
 from wisp.drivers.keeper.client import KeeperClient
 from wisp.drivers.names import NameServers
@@ -50,7 +51,7 @@ async def make_hands(folder: CloudFolder, settings: Settings) -> Hands:
     children = KeptChildren(keeper, folder.logs, epoch_offset_ns=monotonic_offset_ns())
     network = EmulatedNetwork(keeper, native=settings.native, log=folder.logs / "delay.log")
     accelerator = await machine_accelerator(settings)
-    microvm = microvm_driver(children, settings, accelerator)
+    microvm = microvm_driver(children, settings, accelerator, Snapshots(folder.snapshots))
     return Hands(
         keeper=keeper,
         children=children,
@@ -67,9 +68,18 @@ async def make_hands(folder: CloudFolder, settings: Settings) -> Hands:
     )
 
 
-def microvm_driver(children: KeptChildren, settings: Settings, accelerator: Accelerator) -> MicrovmDriver:
+def microvm_driver(
+    children: KeptChildren, settings: Settings, accelerator: Accelerator, snapshots: Snapshots
+) -> MicrovmDriver:
     """Give the driver of unikernels in virtual machines."""
-    return MicrovmDriver(children, image_store(settings), accelerator, settings.search_path, settings.native)
+    return MicrovmDriver(
+        children,
+        image_store(settings),
+        accelerator,
+        search_path=settings.search_path,
+        native=settings.native,
+        snapshots=snapshots,
+    )
 
 
 def instance_drivers(

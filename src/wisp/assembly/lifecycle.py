@@ -56,6 +56,8 @@ async def ensure_keeper(folder: CloudFolder, settings: Settings) -> KeeperClient
     for each in (folder.path.parent, folder.path, folder.logs):
         each.mkdir(parents=True, exist_ok=True, mode=0o700)
     if living_keeper(folder.path) is None:
+        # They belong to the instances that ended with the last keeper.
+        shutil.rmtree(folder.snapshots, ignore_errors=True)
         await start_keeper(settings.native, folder.path)
     return await KeeperClient.connect(folder.path)
 

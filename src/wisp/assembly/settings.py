@@ -87,6 +87,11 @@ class CloudFolder:
         return self.path / "resolv.conf"
 
     @property
+    def snapshots(self) -> Path:
+        """Guests that were put away; they may hold secrets."""
+        return self.path / "snapshots"
+
+    @property
     def logs(self) -> Path:
         """Log files, one per instance, and the controller's."""
         return self.path / "logs"

@@ -22,6 +22,7 @@ from wisp.drivers.clock.system import monotonic_offset_ns
 from wisp.drivers.instance.kept import KeptChildren
 from wisp.drivers.instance.kvm import Accelerator
 from wisp.drivers.instance.microvm import MicrovmDriver
+from wisp.drivers.instance.snapshot import Snapshots
 from wisp.drivers.instance.spt import SptDriver
 from wisp.drivers.keeper.client import KeeperClient
 from wisp.drivers.network.emulated import EmulatedNetwork
@@ -125,7 +126,7 @@ async def measure(folder: Path, task: Task) -> Result:
     keeper = await KeeperClient.connect(folder)
     network = EmulatedNetwork(keeper, native=Path(task.native), log=folder / "delay.log")
     children = KeptChildren(keeper, folder, epoch_offset_ns=monotonic_offset_ns())
-    driver, made = _driver(task, children), wanted(task)
+    driver, made = _driver(task, children, folder), wanted(task)
     before_bytes, begin = available_bytes(), time.monotonic()
     await network.apply(difference(made.network, Network()).creations)
     network_s = time.monotonic() - begin
@@ -141,11 +142,18 @@ async def measure(folder: Path, task: Task) -> Result:
     return Result(answering=answering, start_s=start_s, network_s=network_s, memory_bytes=memory_bytes)
 
 
-def _driver(task: Task, children: KeptChildren) -> InstanceDriver:
+def _driver(task: Task, children: KeptChildren, folder: Path) -> InstanceDriver:
     images = Artifacts(Path(task.artifacts))
     if Kind(task.kind) is Kind.SPT:
         return SptDriver(children, images)
-    return MicrovmDriver(children, images, task.accelerator, task.search_path, Path(task.native))
+    return MicrovmDriver(
+        children,
+        images,
+        task.accelerator,
+        search_path=task.search_path,
+        native=Path(task.native),
+        snapshots=Snapshots(folder / "snapshots"),
+    )
 
 
 async def _start(driver: InstanceDriver, specs: Sequence[InstanceSpec]) -> None:

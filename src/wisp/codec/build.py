@@ -31,6 +31,7 @@ from wisp.model.description import (
     Site,
     Vdu,
     Vnfd,
+    WhenIdle,
     Workload,
     World,
 )
@@ -240,6 +241,9 @@ class _Builder:
             self._reader.complain(f"{path}.placement.sites", "says sites twice", f"keep only {vnf}.sites")
         if body.min_instances == 0:
             self._check_can_sleep(path, vnfd)
+        when_idle = WhenIdle(body.when_idle)
+        if when_idle is not WhenIdle.DELETED:
+            self._check_can_be_kept(path, body, vnfd)
         elasticity = self._elasticity(path, body, vnfd)
         constraints = _constraints(body.placement)
         publish = tuple(self._published(body, path))
@@ -257,6 +261,7 @@ class _Builder:
                     publish=publish,
                     egress=body.egress,
                     idle_timeout=Duration.of_us(body.idle_timeout) if body.min_instances == 0 else None,
+                    when_idle=when_idle,
                     elasticity=elasticity,
                 )
 
@@ -294,6 +299,20 @@ class _Builder:
                     f"{path}.min_instances",
                     f"is 0, but {vdu.name} of {vnfd.name} is a {vdu.kind}, which cannot be started by a packet",
                     "use unikernel/microvm or unikernel/spt, or min_instances: 1",
+                )
+
+    def _check_can_be_kept(self, path: str, body: declared.VnfBody, vnfd: Vnfd) -> None:
+        if body.min_instances != 0:
+            what = f"is {body.when_idle}, but with min_instances: {body.min_instances} it never sleeps"
+            self._reader.complain(f"{path}.when_idle", what, "say min_instances: 0, or leave it out")
+        for vdu in vnfd.vdus:
+            if not vdu.kind.can_be_kept:
+                self._reader.complain(
+                    f"{path}.when_idle",
+                    f"is {body.when_idle}, but {vdu.name} of {vnfd.name} is a {vdu.kind}, which cannot be kept",
+                    "leave it out: it starts anew in under 1 ms; or use unikernel/microvm, if it has something to keep"
+                    if vdu.kind is Kind.SPT
+                    else "use unikernel/microvm",
                 )
 
     def _published(self, body: declared.VnfBody, path: str) -> Iterator[PublishedPort]:

@@ -21,7 +21,7 @@ from wisp.codec.form import (
     Text,
     key,
 )
-from wisp.model.description import HealthProtocol, Kind, World
+from wisp.model.description import HealthProtocol, Kind, WhenIdle, World
 from wisp.model.image import BootProtocol, Family, Machine
 from wisp.primitives.values import frozen
 
@@ -297,6 +297,13 @@ class VnfBody:
     )
     idle_timeout: int = key(
         Amount(units.TIME), "With `min_instances: 0`: after so long without work it sleeps again.", default=30_000_000
+    )
+    when_idle: str = key(
+        Choice(tuple(WhenIdle)),
+        "With `min_instances: 0`: what sleeping means. `deleted`: it ends, and starts anew; `stopped`: its process "
+        "stands still and keeps its memory; `snapshotted`: all that it has goes into a file and comes back. "
+        "The last two need `unikernel/microvm`.",
+        default=WhenIdle.DELETED,
     )
     egress: bool = key(
         Flag(),

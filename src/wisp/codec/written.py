@@ -28,6 +28,7 @@ from wisp.model.description import (
     Site,
     Vdu,
     Vnfd,
+    WhenIdle,
 )
 from wisp.primitives.time import Duration
 
@@ -230,6 +231,7 @@ def _vnf(instances: list[DeclaredInstance], vnfd: Vnfd) -> Written:
             "publish": [endpoint.render_published(port) for port in first.publish],
             **_elasticity(first),
             "idle_timeout": None if first.idle_timeout is None else TIME.render(first.idle_timeout.ns // 1_000),
+            "when_idle": None if first.when_idle is WhenIdle.DELETED else str(first.when_idle),
             "egress": first.egress or None,
             "config": _overrides(instances, vnfd),
         }

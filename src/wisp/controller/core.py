@@ -294,7 +294,13 @@ class ControllerCore:
 
     def _woken(self, event: InstanceWoken, now: Instant) -> None:
         seen = self._records.by_child(event.child)
-        if seen is None or (seen.started_at == event.started_at and seen.state is not InstanceState.ASLEEP):
+        if seen is None:
+            return
+        if seen.started_at == event.started_at and seen.state is not InstanceState.ASLEEP:
+            # Told again: it may have had trouble since.
+            if seen.state is InstanceState.STARTING and event.trouble != seen.reason:
+                self._records.put(replace(seen, reason=event.trouble))
+                self._tell_trouble(seen.name, event.trouble, now)
             return
         self._records.put(
             replace(
@@ -304,9 +310,11 @@ class ControllerCore:
                 started_at=event.started_at,
                 start_ms=None,
                 pid=event.pid,
+                reason=event.trouble,
             )
         )
         self._tell(now, "instance-woken", seen.name, f"it is wanted; process {event.pid}")
+        self._tell_trouble(seen.name, event.trouble, now)
 
     def _slept(self, event: InstanceSlept, now: Instant) -> None:
         seen = self._records.by_child(event.child)
@@ -318,6 +326,12 @@ class ControllerCore:
             replace(seen, state=InstanceState.ASLEEP, changed_at=now, failures=failures, reason="", pid=0)
         )
         self._tell(now, "instance-asleep", seen.name, "nobody wants it now")
+        self._tell_trouble(seen.name, event.trouble, now)
+
+    def _tell_trouble(self, name: str, trouble: str, now: Instant) -> None:
+        """Tell what went wrong with the snapshot of a summoned instance, if anything did."""
+        if trouble:
+            self._tell(now, "snapshot-lost", name, trouble, Severity.WARNING)
 
     def _not_started(self, event: InstanceNotStarted, now: Instant) -> None:
         self._busy.pop(event.name, None)

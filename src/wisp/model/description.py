@@ -39,9 +39,22 @@ class Kind(StrEnum):
         return self in (Kind.IMAGE, Kind.VM)
 
     @property
+    def can_be_kept(self) -> bool:
+        """Whether one that nobody wants can be stopped or put away with all that it has."""
+        return self is Kind.MICROVM
+
+    @property
     def target(self) -> str:
         """What a guest's image is built for, as ``microvm``."""
         return self.value.rpartition("/")[2]
+
+
+class WhenIdle(StrEnum):
+    """What becomes of an instance that sleeps until it is wanted, when nobody wants it any more."""
+
+    DELETED = "deleted"
+    STOPPED = "stopped"
+    SNAPSHOTTED = "snapshotted"
 
 
 class World(StrEnum):
@@ -356,6 +369,7 @@ class DeclaredInstance:
         egress: Whether it may reach the outside of the cloud.
         idle_timeout: For one that is started only when it is wanted: after so long without work it goes to sleep.
             ``None`` for one that always runs.
+        when_idle: What going to sleep means for it.
         elasticity: For what is declared once and has several instances; ``None`` for one instance.
         replica_of: For one of several: the name that stands for them all; empty for others.
     """
@@ -370,8 +384,14 @@ class DeclaredInstance:
     publish: tuple[PublishedPort, ...] = ()
     egress: bool = False
     idle_timeout: Duration | None = None
+    when_idle: WhenIdle = WhenIdle.DELETED
     elasticity: Elasticity | None = None
     replica_of: str = ""
+
+    @property
+    def gives_back(self) -> bool:
+        """Whether it gives back what it takes of its host while it sleeps; for all others that is reserved."""
+        return self.idle_timeout is not None and self.when_idle is not WhenIdle.STOPPED
 
 
 @frozen

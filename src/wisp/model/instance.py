@@ -5,7 +5,7 @@ from dataclasses import fields
 from enum import StrEnum
 from functools import lru_cache
 
-from wisp.model.description import HealthCheck, Kind
+from wisp.model.description import HealthCheck, Kind, WhenIdle
 from wisp.model.image import ForeignImage
 from wisp.primitives.time import Duration, Instant
 from wisp.primitives.values import frozen
@@ -101,6 +101,7 @@ class InstanceSpec:
         group: The VNF whose instances stand in for each other while one of them is replaced; empty for none.
         is_workload: Whether it is a device's workload and not a network function.
         idle_timeout: For one that sleeps until it is wanted: how long without work until it sleeps again.
+        when_idle: What becomes of it then.
         pool: Warm pool that it may take a guest from; empty for none.
         door: For the relay of a published port or an external device; its socket is bound outside, by ``wisp up``.
     """
@@ -128,6 +129,7 @@ class InstanceSpec:
     group: str = ""
     is_workload: bool = False
     idle_timeout: Duration | None = None
+    when_idle: WhenIdle = WhenIdle.DELETED
     pool: str = ""
     door: Door | None = None
 
@@ -135,6 +137,11 @@ class InstanceSpec:
     def is_summoned(self) -> bool:
         """Whether it is started only when it is wanted."""
         return self.idle_timeout is not None
+
+    @property
+    def gives_back(self) -> bool:
+        """Whether it gives back what it takes of its host while it sleeps."""
+        return self.is_summoned and self.when_idle is not WhenIdle.STOPPED
 
     @property
     def cost_bytes(self) -> int:

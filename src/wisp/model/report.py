@@ -44,18 +44,25 @@ class InstanceWoken:
     Attributes:
         pid: Its process as the machine sees it.
         started_at: When it was spawned.
+        trouble: What went wrong meanwhile, if anything.
     """
 
     child: str
     pid: int
     started_at: Instant
+    trouble: str = ""
 
 
 @frozen
 class InstanceSlept:
-    """A summoned instance sleeps, and starts when it is wanted."""
+    """A summoned instance sleeps, and starts when it is wanted.
+
+    Attributes:
+        trouble: What went wrong meanwhile, if anything.
+    """
 
     child: str
+    trouble: str = ""
 
 
 @frozen

@@ -80,7 +80,7 @@ def _with_those_that_run(observed: ObservedState) -> Assignments:
 def _memory_left(desired: DesiredState, assignments: Assignments) -> dict[str, int]:
     left = {host.name: host.memory_bytes for host in desired.hosts}
     for instance in desired.instances:
-        if instance.idle_timeout is None:
+        if not instance.gives_back:
             left[assignments.hosts[instance.name]] -= cost_bytes(instance.vdu)
     return left
 

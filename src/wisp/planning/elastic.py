@@ -130,5 +130,6 @@ def _version(declared: DeclaredInstance, desired: DesiredState) -> str:
     named = {name for text in config.values() for word, name in placeholder.names(text) if word == "secret"}
     secrets = [(each.name, each.fingerprint) for each in desired.secrets if each.name in named]
     vdu = replace(declared.vdu, config={})
-    text = repr((vdu, sorted(config.items()), sorted(image.items()), secrets, declared.egress, declared.idle_timeout))
+    asleep = (declared.idle_timeout, declared.when_idle)
+    text = repr((vdu, sorted(config.items()), sorted(image.items()), secrets, declared.egress, asleep))
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -129,8 +129,8 @@ def _memory(group: Group, usage: Usage) -> Constraint:
 
 def _memory_text(group: Group) -> str:
     """Give what the author asked for, and what it costs beside that."""
-    awake = [member.vdu for member in group.members if member.idle_timeout is None]
-    asleep = [member.vdu for member in group.members if member.idle_timeout is not None]
+    awake = [member.vdu for member in group.members if not member.gives_back]
+    asleep = [member.vdu for member in group.members if member.gives_back]
     largest = max(asleep, key=cost_bytes, default=None)
     vdus = awake if largest is None else [*awake, largest]
     given = sum(vdu.memory_bytes for vdu in vdus)

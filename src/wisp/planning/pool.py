@@ -1,5 +1,6 @@
 """Warm pools: how many guests of which image boot ahead at which site."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, MutableMapping
 
 from wisp.model.description import DesiredState, Kind
@@ -37,9 +38,10 @@ def plan_pools(
     sizes = {image.name: image.pool_size for image in desired.images}
     allowed_bytes = {site.name: site.pool_memory_bytes for site in desired.sites}
     sleepers = [spec for spec in specs if spec.is_summoned]
-    largest: dict[str, int] = {}
+    largest: dict[str, int] = defaultdict(int)
     for spec in sleepers:
-        largest[spec.host] = max(spec.cost_bytes, largest.get(spec.host, 0))
+        if spec.gives_back:
+            largest[spec.host] = max(spec.cost_bytes, largest[spec.host])
     pools: dict[str, WarmPool] = {}
     for spec in sleepers:
         if not spec.pool or spec.pool in pools or spec.image is None:

@@ -116,8 +116,8 @@ class PlacementProblem:
     def _group(self, members: tuple[DeclaredInstance, ...], apart: Mapping[str, set[str]]) -> Group:
         return Group(
             members=members,
-            reserved=_sum(member.vdu for member in members if member.idle_timeout is None),
-            asleep=_largest(_sum([member.vdu]) for member in members if member.idle_timeout is not None),
+            reserved=_sum(member.vdu for member in members if not member.gives_back),
+            asleep=_largest(_sum([member.vdu]) for member in members if member.gives_back),
             apart=frozenset[str]().union(*(apart[member.name] for member in members)),
             previous=self._previous.get(members[0].name),
             away_us=self.delays.from_host(self._near[members[0].name]) if members[0].name in self._near else {},

@@ -203,6 +203,7 @@ class Realisation:
             boot_deadline=vdu.boot_deadline,
             group=f"{instance.network_service}/{instance.vnf}/{vdu.name}",
             idle_timeout=instance.idle_timeout,
+            when_idle=instance.when_idle,
         )
 
     def _pooled(self, spec: InstanceSpec) -> InstanceSpec:

@@ -123,7 +123,7 @@ class Sign:
         life: What it does now.
         pid: Its process as the machine sees it; 0 while it sleeps.
         since: When it was spawned.
-        reason: For a summoned one that ended: why, as a sentence.
+        reason: For a summoned one that ended: why, as a sentence; for one that did not: what went wrong with it.
     """
 
     child: str

@@ -17,6 +17,7 @@ from wisp.assembly.drivers import instance_drivers, machine_accelerator, microvm
 from wisp.assembly.settings import Settings
 from wisp.drivers.clock.system import monotonic_offset_ns
 from wisp.drivers.instance.kept import KeptChildren
+from wisp.drivers.instance.snapshot import Snapshots
 from wisp.drivers.keeper.client import KeeperClient
 from wisp.drivers.keeper.namespaces import join_cloud
 from wisp.drivers.network.emulated import EmulatedNetwork
@@ -35,6 +36,7 @@ class Worker:
     def __init__(self, keeper: KeeperClient, directory: Path, binary: Path) -> None:
         self._network = EmulatedNetwork(keeper, native=binary, log=directory / "delay.log")
         self._children = KeptChildren(keeper, directory / "logs", epoch_offset_ns=monotonic_offset_ns())
+        self._snapshots = Snapshots(directory / "snapshots")
         self._prober = NamespaceProber(self._network.socket_in)
         self._settings = replace(Settings.from_environment(), cache=directory / "cache")
         self._ends: dict[str, asyncio.Event] = {}
@@ -42,7 +44,7 @@ class Worker:
 
     async def find_drivers(self) -> None:
         accelerator = await machine_accelerator(self._settings)
-        microvm = microvm_driver(self._children, self._settings, accelerator)
+        microvm = microvm_driver(self._children, self._settings, accelerator, self._snapshots)
         self._drivers = instance_drivers(self._children, self._settings, microvm, accelerator)
 
     async def make_network(self, actions: list[Any]) -> None:

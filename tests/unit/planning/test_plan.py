@@ -137,6 +137,21 @@ def test_what_runs_an_instance_takes_room_too():
     assert placed == {Kind.SPT: True, Kind.MICROVM: False}
 
 
+@pytest.mark.parametrize(
+    ("when_idle", "left_mib"), [("deleted", 1024), ("snapshotted", 1024), ("stopped", 1024 - 2 * (16 + 13))]
+)
+def test_what_is_stopped_while_it_sleeps_keeps_its_room(when_idle, left_mib):
+    sleeper = f"{{vnfd: machine, min_instances: 0, when_idle: {when_idle}}}"
+    text = GROUND.replace(
+        "  tool:", "  machine: {vdus: {main: {kind: unikernel/microvm, image: web, memory: 16MiB}}}\n  tool:"
+    )
+    state = parse(f"{text}      a: {sleeper}\n      b: {sleeper}\n", file="test.yaml", base=PurePath("/"))
+    assert isinstance(state, DesiredState), state
+    result = plan(state, ObservedState(), rng=Random(0))
+    assert isinstance(result, Plan)
+    assert result.memory_left_bytes["big"] == left_mib << 20
+
+
 def test_hosts_that_are_down_are_part_of_a_conflict():
     found = conflicts("a: {vnfd: web, placement: {hosts: [small]}}", hosts_down=frozenset({"small"}))
     assert found["a"].constraints == ("hosts that are down: [small]", "hosts: [small]")

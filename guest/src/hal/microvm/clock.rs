@@ -11,6 +11,8 @@ const SHIFT: u32 = 24;
 static mut START: u64 = 0;
 /// Microseconds per tick, times 2 to the power of `SHIFT`.
 static mut SCALE: u64 = 0;
+/// For how long we were put away, while the counter stood still.
+static mut SLEPT_US: i64 = 0;
 
 /// Measures the counter.
 pub fn begin() {
@@ -60,8 +62,14 @@ fn measure() -> (u64, u64) {
 
 pub fn now() -> Instant {
     // SAFETY: one thread; reads a counter.
-    let (ticks, scale) = unsafe { (_rdtsc() - START, SCALE) };
-    Instant::from_micros(((u128::from(ticks) * u128::from(scale)) >> SHIFT) as i64)
+    let (ticks, scale, slept_us) = unsafe { (_rdtsc() - START, SCALE, SLEPT_US) };
+    Instant::from_micros(((u128::from(ticks) * u128::from(scale)) >> SHIFT) as i64 + slept_us)
+}
+
+/// Counts time that passed while the counter stood still.
+pub fn put_forward(ms: u64) {
+    // SAFETY: one thread.
+    unsafe { SLEPT_US += ms as i64 * 1_000 };
 }
 
 pub fn seed() -> u64 {

@@ -1,7 +1,8 @@
 //! What our tender tells us, and we it: its words come as frames of their own kind, ours go to the console.
 
 use super::network::NetDevice;
-use super::{interrupt, leave_with, write};
+use super::{clock, interrupt, leave_with, write};
+use crate::config::slept_ms;
 use alloc::string::String;
 
 /// For use among ourselves (IEEE 802, local experimental EtherType 1); the tender lets no such frame of others through.
@@ -14,22 +15,34 @@ pub fn told(device: &mut NetDevice) -> String {
     listen(device)
 }
 
-/// Ends the virtual machine, as nobody wants anything now, unless a frame waits.
+/// Lets the virtual machine be put away, as nobody wants anything now, unless a frame waits; returns when it goes on.
 ///
 /// The hypervisor takes frames off the tap before we see them; so a tender first holds them back, and then has us
-/// look a last time. Without one, what comes just after that look is lost.
-pub fn rest(device: &mut NetDevice) {
-    if device.is_tended() {
-        write(b"wisp-idle\n");
-        listen(device);
+/// look a last time. Without one, what comes just after that look is lost. The tender says what is to become of us:
+/// with `look` we are kept as we are until it has us stay, otherwise we end; one that is leaving always ends.
+pub fn rest(device: &mut NetDevice, is_leaving: bool) {
+    if !device.is_tended() {
+        if !device.has_frame() {
+            end(device);
+        }
+        return;
     }
+    write(if is_leaving { b"wisp-leaving\n" } else { b"wisp-idle\n" });
+    let words = listen(device);
     if !device.has_frame() {
+        if words != "look" {
+            end(device);
+        }
         device.send_all();
-        leave_with(0);
+        write(b"wisp-still\n");
+        clock::put_forward(slept_ms(&listen(device)));
     }
-    if device.is_tended() {
-        write(b"wisp-busy\n");
-    }
+    write(b"wisp-busy\n");
+}
+
+fn end(device: &mut NetDevice) -> ! {
+    device.send_all();
+    leave_with(0)
 }
 
 /// Sleeps until the tender says something; frames that come before are kept.

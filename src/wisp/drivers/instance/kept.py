@@ -255,12 +255,13 @@ class KeptChildren:
 
     def _sign(self, row: ChildStatus) -> Sign:
         is_failure = row.summoned and row.state == "exited"
+        why = self._exit(row, _parse_child(row.id)[0]).reason if is_failure and not row.trouble else ""
         return Sign(
             child=row.id,
             life=Life(row.state),
             pid=row.pid,
             since=Instant(row.spawned_at_ns + self._offset_ns),
-            reason=row.trouble or self._exit(row, _parse_child(row.id)[0]).reason if is_failure else "",
+            reason=row.trouble or why,
         )
 
     def _exit(self, row: ChildStatus, instance: str) -> Exit:
@@ -274,9 +275,9 @@ def _confidential_name(child: str, number: int) -> str:
 
 
 def _summons(spec: InstanceSpec, command: Command) -> Summons:
-    return Summons(
-        held=command.wakes_on, idle_status=command.idle_status, budget=spec.host, memory_bytes=spec.cost_bytes
-    )
+    # What is reserved for it, it need not share.
+    budget = spec.host if spec.gives_back else ""
+    return Summons(held=command.wakes_on, idle_status=command.idle_status, budget=budget, memory_bytes=spec.cost_bytes)
 
 
 def _life_of(row: ChildStatus) -> _LifeId:

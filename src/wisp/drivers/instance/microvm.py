@@ -19,8 +19,9 @@ from wisp.drivers.instance.guest import (
 )
 from wisp.drivers.instance.kept import Command, KeptChildren
 from wisp.drivers.instance.kvm import Accelerator
+from wisp.drivers.instance.snapshot import Snapshots
 from wisp.drivers.keeper.client import Tended
-from wisp.model.description import Kind
+from wisp.model.description import Kind, WhenIdle
 from wisp.model.instance import Handle, InstanceSpec, WarmPool
 from wisp.ports.instance import Capabilities, Exit, Fingerprint
 from wisp.primitives.errors import MissingPrerequisite
@@ -61,17 +62,27 @@ class MicrovmDriver:
         accelerator: What runs the guests' instructions.
         search_path: Where QEMU is looked for.
         native: ``wisp-native``, for the tender.
+        snapshots: Where guests that nobody wants are put away.
     """
 
     def __init__(
-        self, children: KeptChildren, images: Images, accelerator: Accelerator, search_path: str, native: Path
+        self,
+        children: KeptChildren,
+        images: Images,
+        accelerator: Accelerator,
+        *,
+        search_path: str,
+        native: Path,
+        snapshots: Snapshots,
     ) -> None:
-        self._children, self._images = children, images
+        self._children, self._images, self._snapshots = children, images, snapshots
         self._accelerator, self._search_path, self._native = accelerator, search_path, native
 
     def capabilities(self) -> Capabilities:
         """Give what it can do."""
-        return Capabilities(kind=Kind.MICROVM, isolation="hardware-vm", memory_limit_enforced=True)
+        return Capabilities(
+            kind=Kind.MICROVM, isolation="hardware-vm", snapshot=True, pause=True, memory_limit_enforced=True
+        )
 
     async def fingerprint(self) -> Fingerprint:
         """Say whether QEMU is here and what runs the guests' instructions."""
@@ -85,9 +96,9 @@ class MicrovmDriver:
         image = self._images.sealed(image_of(spec), spec.kind.target)
         hypervisor = self._hypervisor()
         if spec.is_summoned:
-            tended = Tended(identity=identity(spec, secrets), tap=f"tap/{spec.name}", pool=spec.pool)
-            tender = self._tender(image, hypervisor, spec.memory_bytes, told="now")
-            return await self._children.spawn(spec, replace(tender, tended=tended, wakes_on=tended.tap))
+            words = tended_arguments(image, hypervisor, spec.memory_bytes, told="now")
+            tended = self._tended(spec, words, identity(spec, secrets))
+            return await self._children.spawn(spec, replace(self._tender(words), tended=tended, wakes_on=tended.tap))
         with confidential(spec, secrets) as passed:
             return await self._children.spawn(spec, command(spec, image, hypervisor), passed)
 
@@ -97,16 +108,26 @@ class MicrovmDriver:
         filled = 0
         for pool in pools:
             image = self._images.sealed(pool.image, Kind.MICROVM.target)
-            tender = self._tender(image, self._hypervisor(), pool.memory_bytes, told="later")
-            filled += await self._children.fill(pool, tender)
+            words = tended_arguments(image, self._hypervisor(), pool.memory_bytes, told="later")
+            filled += await self._children.fill(pool, self._tender(words))
         return filled
 
     def _hypervisor(self) -> Hypervisor:
         return Hypervisor(program=find_qemu(self._search_path), accelerator=self._accelerator)
 
-    def _tender(self, image: Path, hypervisor: Hypervisor, memory_bytes: int, *, told: str) -> Command:
+    def _tended(self, spec: InstanceSpec, words: Sequence[str], line: str) -> Tended:
+        is_put_away = spec.when_idle is WhenIdle.SNAPSHOTTED
+        return Tended(
+            identity=line,
+            tap=f"tap/{spec.name}",
+            pool=spec.pool,
+            is_stopped=spec.when_idle is WhenIdle.STOPPED,
+            snapshot=self._snapshots.place(spec, words, line) if is_put_away else None,
+        )
+
+    def _tender(self, words: Sequence[str]) -> Command:
         return Command(
-            argv=(str(self._native), "tender", "--", *tended_arguments(image, hypervisor, memory_bytes, told=told)),
+            argv=(str(self._native), "tender", "--", *words),
             open_files=OPEN_FILES,
             small_pages=True,
             idle_status=IDLE_STATUS,
@@ -119,6 +140,7 @@ class MicrovmDriver:
     async def stop(self, handle: Handle, *, grace: Duration) -> None:
         """End it at once: a guest has nothing to put away."""
         await self._children.stop(handle, grace=Duration(min(grace.ns, 0)))
+        self._snapshots.remove(handle)
 
 
 def find_qemu(search_path: str) -> str:

@@ -14,7 +14,7 @@ from wisp.drivers.keeper.process import KeeperIdentity, wait_for_end
 from wisp.primitives.errors import PermanentDriverError
 from wisp.primitives.values import frozen
 
-__all__ = ["ChildStatus", "KeeperClient", "KeeperGone", "SpawnOrder", "Spawned", "Summons", "Tended"]
+__all__ = ["ChildStatus", "KeeperClient", "KeeperGone", "SnapshotPlace", "SpawnOrder", "Spawned", "Summons", "Tended"]
 
 _T = TypeVar("_T")
 _BATCH = 200
@@ -48,7 +48,7 @@ class ChildStatus(msgspec.Struct, frozen=True, kw_only=True):
         exited_at_ns: ``CLOCK_MONOTONIC`` when the keeper saw it end [ns].
         log: Where its output is; ``None`` where it is discarded.
         summoned: Whether it is started when it is wanted; then it may live many times.
-        trouble: Why it could not be started when it was wanted last.
+        trouble: Why it could not be started when it was wanted last, or what else went wrong with it since it was.
     """
 
     id: str
@@ -71,7 +71,7 @@ class Summons:
     Attributes:
         held: Held descriptor; as soon as it can be read, the child is started.
         idle_status: Exit status that says "nobody wants me now"; every other end is a failure, after which it rests.
-        budget: Budget its memory comes from (see :meth:`KeeperClient.set_budget`).
+        budget: Budget its memory comes from (see :meth:`KeeperClient.set_budget`); empty where it is not counted.
         memory_bytes: How much that is [byte].
     """
 
@@ -82,18 +82,35 @@ class Summons:
 
 
 @frozen
+class SnapshotPlace:
+    """Where a guest is put away.
+
+    Attributes:
+        path: The file.
+        key: What the snapshot belongs to: only a guest with the same key takes it up.
+    """
+
+    path: Path
+    key: str
+
+
+@frozen
 class Tended:
-    """Who the guest of a tender is.
+    """Who the guest of a tender is, and what becomes of it when nobody wants it.
 
     Attributes:
         identity: The line that the guest is told; nobody else sees it.
         tap: Held name of its tap.
         pool: Pool that it may come from; empty for none.
+        is_stopped: Whether its hypervisor then stands still; else the guest ends.
+        snapshot: Where it is put away then, if it is.
     """
 
     identity: str
     tap: str
     pool: str = ""
+    is_stopped: bool = False
+    snapshot: SnapshotPlace | None = None
 
 
 @frozen
@@ -173,11 +190,14 @@ class SpawnOrder:
 
 
 def _tended(tended: Tended) -> dict[str, object]:
-    return {"identity": tended.identity, "tap": tended.tap, "pool": tended.pool or None}
+    when_idle: object = "stopped" if tended.is_stopped else "deleted"
+    if place := tended.snapshot:
+        when_idle = {"snapshotted": {"path": str(place.path), "key": place.key}}
+    return {"identity": tended.identity, "tap": tended.tap, "pool": tended.pool or None, "when_idle": when_idle}
 
 
 def _summons(summons: Summons) -> dict[str, object]:
-    memory = {"budget": summons.budget, "bytes": summons.memory_bytes}
+    memory = {"budget": summons.budget, "bytes": summons.memory_bytes} if summons.budget else None
     return {"held": summons.held, "idle_status": summons.idle_status, "memory": memory}
 
 
