@@ -134,7 +134,7 @@ def test_one_that_was_put_away_comes_back_with_all_that_it_had(place, pool_size)
         assert took_ms < 900
         assert list(kept.folder.iterdir()) == []
         kept.sleep()
-    assert kept.events("snapshot-lost") == []
+    assert kept.events("instance-snapshot-lost") == []
 
 
 def test_its_clock_goes_on_while_it_is_away(place):
@@ -181,13 +181,13 @@ def test_a_damaged_one_is_thrown_away_and_told_and_the_client_answered(
     _, status, headers = kept.ask()
     assert (status, headers["x-cache"]) == ("200", "miss")
     assert not path.exists()
-    (message,) = wait_until(lambda: kept.events("snapshot-lost"), within_s=5, what="it is told")
+    (message,) = wait_until(lambda: kept.events("instance-snapshot-lost"), within_s=5, what="it is told")
     assert message == f"its snapshot {told}; it was thrown away, and the guest starts anew"
     assert message in (place.folder("kept").logs / "near.log").read_text()
     # The next one is whole again, and nothing more is told.
     kept.sleep()
     assert kept.ask()[2]["x-cache"] == "hit"
-    assert len(kept.events("snapshot-lost")) == 1
+    assert len(kept.events("instance-snapshot-lost")) == 1
 
 
 def test_one_that_cannot_be_written_is_told_and_it_starts_anew(place):
@@ -199,7 +199,7 @@ def test_one_that_cannot_be_written_is_told_and_it_starts_anew(place):
     digest = next(name for name in handle if "/near@" in name).rpartition("@")[2]
     (path / f"near@{digest}.snapshot.partial").mkdir()
     kept.sleep()
-    (message,) = wait_until(lambda: kept.events("snapshot-lost"), within_s=5, what="it is told")
+    (message,) = wait_until(lambda: kept.events("instance-snapshot-lost"), within_s=5, what="it is told")
     assert message.startswith(f"its snapshot cannot be written to {path}/near@{digest}.snapshot: ")
     assert kept.ask()[2]["x-cache"] == "miss"
 
@@ -210,8 +210,8 @@ def test_a_full_disk_costs_what_it_had_and_nobody_an_answer(place):
         _, status, headers = kept.ask()
         assert (status, headers["x-cache"]) == ("200", "miss")
         kept.sleep()
-        wait_until(lambda: len(kept.events("snapshot-lost")) == number, within_s=5, what="it is told")  # noqa: B023
-        assert "see whether there is room" in kept.events("snapshot-lost")[-1]
+        wait_until(lambda: len(kept.events("instance-snapshot-lost")) == number, within_s=5, what="it is told")  # noqa: B023
+        assert "see whether there is room" in kept.events("instance-snapshot-lost")[-1]
 
 
 def test_one_that_was_killed_while_it_was_put_away_leaves_nothing_that_is_used(place):
