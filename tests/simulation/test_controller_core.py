@@ -205,14 +205,14 @@ def test_what_went_wrong_with_its_snapshot_is_told_once(sleepy: World) -> None:
     sleepy.run(Duration.of_ms(1))
     sleepy.trouble("a", "its snapshot is cut off")
     sleepy.run(SECOND)
-    told = [event for event in sleepy.events if event.what == "snapshot-lost"]
+    told = [event for event in sleepy.events if event.what == "instance-snapshot-lost"]
     assert [event.message for event in told] == ["its snapshot is cut off"]
     assert told[0].severity is Severity.WARNING
     sleepy.put_to_sleep("a", "its snapshot cannot be written")
     sleepy.put_to_sleep("a", "its snapshot cannot be written")
     sleepy.run(SECOND)
     assert states(sleepy) == {"a": InstanceState.ASLEEP}
-    told = [event for event in sleepy.events if event.what == "snapshot-lost"]
+    told = [event for event in sleepy.events if event.what == "instance-snapshot-lost"]
     assert [event.message for event in told[1:]] == ["its snapshot cannot be written"]
 
 

@@ -33,7 +33,7 @@ impl Machine {
     pub fn take_up(command: &[OsString], snapshot: &Snapshot) -> Result<Self, String> {
         let mut machine =
             Self::start_with(command, &["-incoming", "defer"], true).map_err(|failure| failure.sentence)?;
-        let monitor = machine.monitor.as_mut().ok_or("it has no monitor")?;
+        let monitor = machine.monitor.as_mut().ok_or("QEMU has no monitor")?;
         monitor.load(snapshot.file(), TAKEN_UP_WITHIN)?;
         machine.say_stay(snapshot.slept_ms()).map_err(|why| why.to_string())?;
         machine.console.wait_for(&Word::Busy, TAKEN_UP_WITHIN)?;
@@ -66,11 +66,17 @@ impl Machine {
 
     /// Writes the guest into a file and ends; without that file where it cannot be written.
     pub fn put_away(&mut self, place: &Place) -> Result<(), String> {
-        let monitor = self.monitor.as_mut().ok_or("it has no monitor")?;
-        let draft = Draft::new(place).map_err(|why| format!("cannot be made: {why}"))?;
-        monitor.save(draft.file(), WRITTEN_WITHIN).map_err(|why| format!("cannot be written: {why}"))?;
+        let told =
+            |why: String| format!("cannot be written to {}: {why}; see whether there is room", place.path.display());
+        self.write(place).map_err(told)
+    }
+
+    fn write(&mut self, place: &Place) -> Result<(), String> {
+        let monitor = self.monitor.as_mut().ok_or("QEMU has no monitor")?;
+        let draft = Draft::new(place).map_err(|why| why.to_string())?;
+        monitor.save(draft.file(), WRITTEN_WITHIN)?;
         // What it still had to write, it has written when it has ended.
         self.hypervisor.status().map_err(|failure| failure.sentence)?;
-        draft.finish().map_err(|why| format!("cannot be written: {why}"))
+        draft.finish().map_err(|why| why.to_string())
     }
 }

@@ -64,7 +64,7 @@ impl Qmp {
         while self.migrated.is_none() {
             self.next()?;
         }
-        if self.migrated == Some(true) { Ok(()) } else { Err("QEMU cannot write or read it".into()) }
+        if self.migrated == Some(true) { Ok(()) } else { Err("QEMU gave up, as its log says".into()) }
     }
 
     fn ask(&mut self, command: &str, arguments: Value) -> Result<(), String> {
@@ -212,7 +212,7 @@ mod tests {
         const FAILED: &str = "{\"return\": {}}\r\n{\"event\":\"MIGRATION\",\"data\":{\"status\":\"failed\"}}\r\n";
         const REFUSED: &str = "{\"error\": {\"class\": \"GenericError\", \"desc\": \"no such thing\"}}\r\n";
         let cases: [(&'static [&'static str], &str); 4] = [
-            (&[FINE, FINE, FINE, FINE, FAILED], "QEMU cannot write or read it"),
+            (&[FINE, FINE, FINE, FINE, FAILED], "QEMU gave up, as its log says"),
             (&[FINE, FINE, FINE, REFUSED], "QEMU refuses getfd: no such thing"),
             (&[FINE], "QEMU ended"),
             (&[FINE, "so what\n"], "QEMU says what is no JSON"),

@@ -331,7 +331,7 @@ class ControllerCore:
     def _tell_trouble(self, name: str, trouble: str, now: Instant) -> None:
         """Tell what went wrong with the snapshot of a summoned instance, if anything did."""
         if trouble:
-            self._tell(now, "snapshot-lost", name, trouble, Severity.WARNING)
+            self._tell(now, "instance-snapshot-lost", name, trouble, Severity.WARNING)
 
     def _not_started(self, event: InstanceNotStarted, now: Instant) -> None:
         self._busy.pop(event.name, None)
