@@ -65,7 +65,14 @@ def test_an_imported_image_is_named_by_its_digest() -> None:
     assert found.images[1].foreign == ForeignImage(file="sha256:0123", initrd="/here/i")
 
 
-@pytest.mark.parametrize("kind", ["vm", "unikernel/image"])
+@pytest.mark.parametrize("image", ["{file: k, initrd: i}", "{file: k, protocol: pvh}"])
+def test_a_container_is_not_booted(image: str) -> None:
+    found = read("{kind: container, image: kernel}", image)
+    assert not isinstance(found, DesiredState)
+    assert ["a container is not" in problem for problem in found] == [True]
+
+
+@pytest.mark.parametrize("kind", ["vm", "unikernel/image", "container"])
 def test_a_foreign_image_does_not_sleep(kind: str) -> None:
     text = TEXT.replace("{{vnfd: f}}", "{{vnfd: f, min_instances: 0}}")
     found = parse(text.format(vdu=f"{{kind: {kind}, image: kernel}}", image=KERNEL), file="f", base=PurePath("/"))
