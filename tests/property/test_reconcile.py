@@ -112,9 +112,10 @@ def damage(world: World, chance: Random, plan: Plan) -> None:
     for key in list(world.virtual_addresses):
         if chance.random() < 0.3:
             del world.virtual_addresses[key]
-    for key in list(world.routes):
-        if chance.random() < 0.2:
-            del world.routes[key]
+    for table in world.routes.values():
+        for destination in list(table):
+            if chance.random() < 0.2:
+                del table[destination]
     for spec in plan.instances:
         if chance.random() < 0.5:
             state = chance.choice(

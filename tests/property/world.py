@@ -4,23 +4,22 @@ from dataclasses import replace
 
 from wisp.model.action import (
     Action,
-    AddRoute,
     CreateLink,
     CreateNamespace,
     CreateTap,
     DrainInstance,
     RemoveLink,
     RemoveNamespace,
-    RemoveRoute,
     RemoveTap,
     RemoveVirtualAddress,
+    SetRoutes,
     SetVirtualAddress,
     ShapeLink,
     StartInstance,
     StopInstance,
 )
 from wisp.model.instance import Handle, InstanceSpec, InstanceState, ObservedInstance
-from wisp.model.network import Namespace, Network, Route, Tap, VirtualAddress, VirtualLink
+from wisp.model.network import Namespace, Network, NextHops, Tap, VirtualAddress, VirtualLink
 from wisp.model.observation import ObservedState
 from wisp.primitives.time import Duration, Instant
 
@@ -32,7 +31,7 @@ class World:
         self.namespaces: dict[str, Namespace] = {}
         self.links: dict[str, VirtualLink] = {}
         self.taps: dict[str, Tap] = {}
-        self.routes: dict[tuple[str, str], Route] = {}
+        self.routes: dict[str, dict[str, NextHops]] = {}
         self.virtual_addresses: dict[tuple[str, str], VirtualAddress] = {}
         self.instances: dict[str, ObservedInstance] = {}
         self.now = Instant(10**18)
@@ -43,7 +42,7 @@ class World:
             namespaces=frozenset(self.namespaces.values()),
             links=frozenset(self.links.values()),
             taps=frozenset(self.taps.values()),
-            routes=frozenset(self.routes.values()),
+            routes={name: dict(table) for name, table in self.routes.items() if table},
             virtual_addresses=frozenset(self.virtual_addresses.values()),
         )
         return ObservedState(network=network, instances=dict(self.instances))
@@ -88,11 +87,11 @@ class World:
                 self.taps[tap.name] = tap
             case RemoveTap(tap=tap):
                 self.remove_tap(tap.name)
-            case AddRoute(route=route):
-                assert (route.namespace, route.interface) in self.interfaces()
-                self.routes[route.namespace, route.destination] = route
-            case RemoveRoute(route=route):
-                self.routes.pop((route.namespace, route.destination), None)
+            case SetRoutes(namespace=name, routes=routes):
+                assert name in self.namespaces
+                assert all((name, hop.interface) in self.interfaces() for hops in routes.values() for hop in hops)
+                table = self.routes.get(name, {}) | routes
+                self.routes[name] = {destination: hops for destination, hops in table.items() if hops}
             case SetVirtualAddress(virtual_address=each):
                 assert each.namespace in self.namespaces
                 self.virtual_addresses[each.namespace, each.address] = each
@@ -139,8 +138,9 @@ class World:
 
     def _drop_routes(self) -> None:
         there = self.interfaces()
-        kept = {key: route for key, route in self.routes.items() if (route.namespace, route.interface) in there}
-        self.routes = kept
+        for name, table in self.routes.items():
+            kept = {to: tuple(hop for hop in hops if (name, hop.interface) in there) for to, hops in table.items()}
+            self.routes[name] = {to: hops for to, hops in kept.items() if hops}
 
     def _start(self, spec: InstanceSpec) -> None:
         seen = self.instances.get(spec.name)

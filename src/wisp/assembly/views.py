@@ -7,16 +7,15 @@ from contextlib import suppress
 from wisp.drivers.processes import cpu_seconds, process_tree, proportional_set_size, start_ticks
 from wisp.model.action import (
     Action,
-    AddRoute,
     CreateLink,
     CreateNamespace,
     CreateTap,
     DrainInstance,
     RemoveLink,
     RemoveNamespace,
-    RemoveRoute,
     RemoveTap,
     RemoveVirtualAddress,
+    SetRoutes,
     SetVirtualAddress,
     ShapeLink,
     StartInstance,
@@ -133,8 +132,9 @@ def changes(actions: Iterable[Action]) -> tuple[Change, ...]:
     lines: dict[tuple[str, str], Change] = {}
     routes: Counter[tuple[str, str]] = Counter()
     for action in actions:
-        if isinstance(action, AddRoute | RemoveRoute):
-            routes["+" if isinstance(action, AddRoute) else "-", action.route.namespace] += 1
+        if isinstance(action, SetRoutes):
+            for hops in action.routes.values():
+                routes["+" if hops else "-", action.namespace] += 1
         else:
             line = _change(action)
             lines.setdefault((line.sign, line.subject), line)

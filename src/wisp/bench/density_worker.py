@@ -128,7 +128,7 @@ async def measure(folder: Path, task: Task) -> Result:
     children = KeptChildren(keeper, folder, epoch_offset_ns=monotonic_offset_ns())
     driver, made = _driver(task, children, folder), wanted(task)
     before_bytes, begin = available_bytes(), time.monotonic()
-    await network.apply(difference(made.network, Network()).creations)
+    await network.apply(difference(made.network, Network()))
     network_s = time.monotonic() - begin
     namespaces = await _namespaces(keeper, made)
     asking = asyncio.to_thread(ask_all, namespaces, made.instances)

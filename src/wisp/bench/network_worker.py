@@ -19,7 +19,7 @@ from wisp.drivers.network.contents import LOOPBACK, read_contents
 from wisp.drivers.network.emulated import EmulatedNetwork
 from wisp.drivers.network.message import IPV4
 from wisp.drivers.network.place import home, inside, open_place
-from wisp.model.network import LinkEnd, Namespace, Network, Route, VirtualLink
+from wisp.model.network import LinkEnd, Namespace, Network, NextHop, NextHops, VirtualLink
 from wisp.planning import addressing
 from wisp.reconcile.network import difference
 
@@ -75,36 +75,29 @@ def graph(routers: int, links: int, routes: int, rng: random.Random) -> Network:
     while len(edges) < links:
         first, second = sorted(rng.sample(range(routers), 2))
         edges.add((first, second))
-    ways: list[list[tuple[str, str]]] = [[] for _ in range(routers)]
+    ways: list[list[NextHops]] = [[] for _ in range(routers)]
     made = []
     for number, (first, second) in enumerate(sorted(edges)):
         here, there = addressing.transit(number)
         a = LinkEnd(namespace=_name(first), interface=f"l{len(ways[first])}", address=here)
         b = LinkEnd(namespace=_name(second), interface=f"l{len(ways[second])}", address=there)
-        ways[first].append((a.interface, there.partition("/")[0]))
-        ways[second].append((b.interface, here.partition("/")[0]))
+        ways[first].append((NextHop(a.interface, there.partition("/")[0]),))
+        ways[second].append((NextHop(b.interface, here.partition("/")[0]),))
         made.append(VirtualLink(name=f"link/{number}", a=a, b=b))
-    wanted = []
-    for router in range(routers):
-        for step in range(routes):
-            interface, via = ways[router][step % len(ways[router])]
-            destination = f"{addresses[(router + 1 + step) % routers]}/32"
-            wanted.append(
-                Route(
-                    namespace=_name(router),
-                    destination=destination,
-                    interface=interface,
-                    via=via,
-                    source=addresses[router],
-                )
-            )
+    tables = {
+        _name(router): {
+            f"{addresses[(router + 1 + step) % routers]}/32": ways[router][step % len(ways[router])]
+            for step in range(routes)
+        }
+        for router in range(routers)
+    }
     return Network(
         namespaces=frozenset(
             Namespace(name=_name(number), address=f"{address}/32", forwards=True)
             for number, address in enumerate(addresses)
         ),
         links=frozenset(made),
-        routes=frozenset(wanted),
+        routes=tables,
     )
 
 
@@ -121,13 +114,13 @@ async def measure(task: Task, folder: Path) -> Result:
     wanted = graph(task.routers, task.links, task.routes, random.Random(SEED))  # noqa: S311 - not for secrets
     before_bytes = available_bytes()
     begin = time.monotonic()
-    await network.apply(difference(wanted, Network()).creations)
+    await network.apply(difference(wanted, Network()))
     creation_s = time.monotonic() - begin
     if await network.observe() != wanted:
         raise ValueError("what was made is not what was wanted")
     await asyncio.sleep(SETTLE_S)
     memory_bytes = before_bytes - available_bytes()
-    removals = difference(Network(), wanted).removals
+    removals = difference(Network(), wanted)
     begin = time.monotonic()
     await network.apply(removals)
     await asyncio.to_thread(_until_gone)

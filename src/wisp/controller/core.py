@@ -48,6 +48,7 @@ from wisp.primitives.chance import Rng
 from wisp.primitives.time import Duration, Instant
 from wisp.primitives.values import frozen
 from wisp.reconcile import Ground, reconcile, wake_at
+from wisp.reconcile.safety import unsafe_step
 
 WELL_AFTER = Duration.of_seconds(10)
 NETWORK_RETRY = Duration.of_seconds(2)
@@ -441,7 +442,7 @@ class ControllerCore:
         drains = tuple(a for a in actions if isinstance(a, DrainInstance))
         for drain in drains:
             self._draining(drain, now)
-        network = self._network_batch(actions, now)
+        network = self._safe(self._network_batch(actions, now), now)
         starts = self._starts(actions)
         if network:
             self._busy[NETWORK] = "changing"
@@ -502,6 +503,15 @@ class ControllerCore:
             return ()
         last_tap = max((place for place, action in enumerate(batch) if isinstance(action, CreateTap)), default=-1)
         return tuple(batch[: last_tap + 1] or batch)
+
+    def _safe(self, batch: tuple[NetworkAction, ...], now: Instant) -> tuple[NetworkAction, ...]:
+        """Give a batch, or none of it and say why if a step of it would mislead packets."""
+        fault = unsafe_step(batch, seen=self.observed.network, wanted=self.plan.network) if batch and self.plan else ""
+        if not fault:
+            return batch
+        self._tell(now, "network-refused", NETWORK, f"{fault}; nothing is changed", Severity.ERROR)
+        self._network_retry_at = now + NETWORK_RETRY
+        return ()
 
     def _starts(self, actions: Iterable[Action]) -> tuple[StartInstance, ...]:
         """Give what to start now: a guest once its tap is there, a program once all of the network is.

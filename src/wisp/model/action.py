@@ -1,7 +1,9 @@
 """Orders and their outcomes. An order may be repeated; carrying it out twice changes nothing."""
 
+from collections.abc import Mapping
+
 from wisp.model.instance import Handle, InstanceSpec
-from wisp.model.network import Namespace, Route, Tap, VirtualAddress, VirtualLink
+from wisp.model.network import Namespace, NextHop, Tap, VirtualAddress, VirtualLink
 from wisp.primitives.values import frozen
 
 
@@ -55,17 +57,11 @@ class RemoveTap:
 
 
 @frozen
-class AddRoute:
-    """Add or replace a route. Undone by :class:`RemoveRoute`."""
+class SetRoutes:
+    """Give destinations these next hops in one namespace; one without any is taken away. Other routes stay."""
 
-    route: Route
-
-
-@frozen
-class RemoveRoute:
-    """Take a route away."""
-
-    route: Route
+    namespace: str
+    routes: Mapping[str, tuple[NextHop, ...]]
 
 
 @frozen
@@ -123,8 +119,7 @@ NetworkAction = (
     | RemoveLink
     | CreateTap
     | RemoveTap
-    | AddRoute
-    | RemoveRoute
+    | SetRoutes
     | SetVirtualAddress
     | RemoveVirtualAddress
 )

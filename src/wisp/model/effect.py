@@ -4,23 +4,20 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from wisp.model.action import (
-    AddRoute,
     CreateLink,
     CreateNamespace,
     CreateTap,
     NetworkAction,
     RemoveLink,
     RemoveNamespace,
-    RemoveRoute,
     RemoveTap,
     RemoveVirtualAddress,
+    SetRoutes,
     SetVirtualAddress,
     ShapeLink,
 )
-from wisp.model.network import LinkEnd, Namespace, Network, Route, Tap, VirtualAddress, VirtualLink
+from wisp.model.network import LinkEnd, Namespace, Network, Tap, VirtualAddress, VirtualLink
 from wisp.primitives.errors import PermanentDriverError
-
-_Place = tuple[str, str]
 
 
 class NetworkState:
@@ -34,16 +31,14 @@ class NetworkState:
         self.namespaces = {each.name: each for each in network.namespaces}
         self.links = {each.name: each for each in network.links}
         self.taps = {each.name: each for each in network.taps}
-        self.routes = {(each.namespace, each.destination): each for each in network.routes}
+        self.routes = {namespace: dict(table) for namespace, table in network.routes.items()}
         self.virtual_addresses = {(each.namespace, each.address): each for each in network.virtual_addresses}
-        self._routes_over: defaultdict[_Place, set[_Place]] = defaultdict(set)
+        self._destinations_over: dict[str, defaultdict[str, set[str]]] = {}
         self._used: defaultdict[str, dict[str, VirtualLink | Tap]] = defaultdict(dict)
         for link in network.links:
             self._use(link)
         for tap in network.taps:
             self._use(tap)
-        for key, route in self.routes.items():
-            self._routes_over[route.namespace, route.interface].add(key)
 
     def network(self) -> Network:
         """Give the network as it is now."""
@@ -51,7 +46,7 @@ class NetworkState:
             namespaces=frozenset(self.namespaces.values()),
             links=frozenset(self.links.values()),
             taps=frozenset(self.taps.values()),
-            routes=frozenset(self.routes.values()),
+            routes={namespace: dict(table) for namespace, table in self.routes.items() if table},
             virtual_addresses=frozenset(self.virtual_addresses.values()),
         )
 
@@ -84,10 +79,8 @@ class NetworkState:
                 return self._create_tap(action.tap)
             case RemoveTap():
                 return self._remove_tap(action.tap.name)
-            case AddRoute():
-                return self._add_route(action.route)
-            case RemoveRoute():
-                return self._remove_route(action.route)
+            case SetRoutes():
+                return self._set_routes(action)
             case SetVirtualAddress():
                 return self._set_virtual_address(action.virtual_address)
             case RemoveVirtualAddress():
@@ -107,14 +100,16 @@ class NetworkState:
         if namespace is None:
             return ()
         undo: list[NetworkAction] = []
+        table = self.routes.pop(name, None)
+        self._destinations_over.pop(name, None)
         for link in {link.name: link for link in self.links_at(name)}:
             undo.extend(self._remove_link(link))
         for tap in self.taps_at(name):
             undo.extend(self._remove_tap(tap.name))
-        for route in [route for route in self.routes.values() if route.namespace == name]:
-            undo.extend(self._remove_route(route))
         for each in [each for each in self.virtual_addresses.values() if each.namespace == name]:
             undo.extend(self._remove_virtual_address(each))
+        if table:
+            undo.append(SetRoutes(namespace=name, routes=table))
         del self.namespaces[name]
         return (CreateNamespace(namespace=namespace), *undo)
 
@@ -165,26 +160,35 @@ class NetworkState:
             return ()
         return (CreateTap(tap=tap), *self._drop_interface(tap.namespace, tap.interface))
 
-    def _add_route(self, route: Route) -> tuple[NetworkAction, ...]:
-        what = f"route to {route.destination}"
-        if route.namespace not in self.namespaces:
-            raise _refused(what, f"namespace {route.namespace} does not exist; create it first")
-        if route.interface not in self._used[route.namespace]:
-            raise _refused(what, f"{route.namespace} has no interface {route.interface}; create its link or tap first")
-        if route.source and route.source not in self._addresses(route.namespace):
-            raise _refused(what, f"its source {route.source} is no address of {route.namespace}; give it that first")
-        there = self.routes.get((route.namespace, route.destination))
-        if there == route:
+    def _set_routes(self, action: SetRoutes) -> tuple[NetworkAction, ...]:
+        namespace = action.namespace
+        if namespace not in self.namespaces:
+            if not any(action.routes.values()):
+                return ()
+            what = f"route to {next(iter(action.routes))}"
+            raise _refused(what, f"namespace {namespace} does not exist; create it first")
+        self._check_interfaces(action)
+        table = self.routes.setdefault(namespace, {})
+        before = {to: there for to, hops in action.routes.items() if (there := table.get(to, ())) != hops}
+        if not before:
             return ()
-        self._put_route(route)
-        return (RemoveRoute(route=route),) if there is None else (AddRoute(route=there),)
+        for destination in before:
+            if hops := action.routes[destination]:
+                table[destination] = hops
+            else:
+                del table[destination]
+        self._destinations_over.pop(namespace, None)
+        return (SetRoutes(namespace=namespace, routes=before),)
 
-    def _remove_route(self, route: Route) -> tuple[NetworkAction, ...]:
-        there = self.routes.pop((route.namespace, route.destination), None)
-        if there is None:
-            return ()
-        self._routes_over[there.namespace, there.interface].discard((there.namespace, there.destination))
-        return (AddRoute(route=there),)
+    def _check_interfaces(self, action: SetRoutes) -> None:
+        # The same few next hops are those of most routes: of a million, a few thousand are looked at.
+        distinct = {id(hops): (destination, hops) for destination, hops in action.routes.items()}
+        there = self._used[action.namespace]
+        for destination, hops in distinct.values():
+            for hop in hops:
+                if hop.interface not in there:
+                    why = f"{action.namespace} has no interface {hop.interface}; create its link or tap first"
+                    raise _refused(f"route to {destination}", why)
 
     def _set_virtual_address(self, wanted: VirtualAddress) -> tuple[NetworkAction, ...]:
         if wanted.namespace not in self.namespaces:
@@ -204,20 +208,31 @@ class NetworkState:
         """Give the members of each virtual address of ``namespace``."""
         return {each.address: each.members for each in self.virtual_addresses.values() if each.namespace == namespace}
 
-    def _put_route(self, route: Route) -> None:
-        self._remove_route(route)
-        self.routes[route.namespace, route.destination] = route
-        self._routes_over[route.namespace, route.interface].add((route.namespace, route.destination))
-
     def _use(self, thing: VirtualLink | Tap) -> None:
         for end in _ends(thing):
             self._used[end.namespace][end.interface] = thing
 
     def _drop_interface(self, namespace: str, interface: str) -> list[NetworkAction]:
-        """Forget an interface and the routes over it; give the actions that bring those back."""
+        """Forget an interface and every way over it; give what brings those back."""
         del self._used[namespace][interface]
-        lost = [self.routes[key] for key in sorted(self._routes_over[namespace, interface])]
-        return [undo for route in lost for undo in self._remove_route(route)]
+        table = self.routes.get(namespace, {})
+        lost = {to: table[to] for to in sorted(self._over(namespace)[interface]) if to in table}
+        for destination, hops in lost.items():
+            if left := tuple(hop for hop in hops if hop.interface != interface):
+                table[destination] = left
+            else:
+                del table[destination]
+        return [SetRoutes(namespace=namespace, routes=lost)] if lost else []
+
+    def _over(self, namespace: str) -> defaultdict[str, set[str]]:
+        """Give the destinations over each interface of a namespace, and maybe such as were; worked out when asked."""
+        over = self._destinations_over.get(namespace)
+        if over is None:
+            over = self._destinations_over[namespace] = defaultdict(set)
+            for destination, hops in self.routes.get(namespace, {}).items():
+                for hop in hops:
+                    over[hop.interface].add(destination)
+        return over
 
     def _check_free(self, what: str, namespace: str, interface: str) -> None:
         if namespace not in self.namespaces:
@@ -226,15 +241,6 @@ class NetworkState:
             raise _refused(
                 what, f"{namespace} has an interface {interface} already, for {user.name}; remove that first"
             )
-
-    def _addresses(self, namespace: str) -> set[str]:
-        own = {self.namespaces[namespace].address or ""}
-        for thing in self._used[namespace].values():
-            if isinstance(thing, Tap):
-                own.add(thing.gateway)
-            else:
-                own.update(end.address or "" for end in (thing.a, thing.b) if end.namespace == namespace)
-        return {address.partition("/")[0] for address in own}
 
 
 def _ends(thing: VirtualLink | Tap) -> Iterable[LinkEnd | Tap]:

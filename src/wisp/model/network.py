@@ -4,7 +4,10 @@ A plan and an observation can so be compared by set difference. Addresses are te
 ones; beside each stands the IPv6 address that :func:`ipv6_of` gives, and beside each route the one between those.
 """
 
+from collections.abc import Mapping
+from dataclasses import field
 from ipaddress import IPv4Address, IPv6Address
+from typing import NamedTuple, TypeAlias
 
 from wisp.model.description import LinkShape
 from wisp.primitives.values import frozen
@@ -101,21 +104,22 @@ class Tap:
     mac: str | None = None
 
 
-@frozen
-class Route:
-    """A route of one namespace.
+class NextHop(NamedTuple):
+    """Where a packet goes next.
 
     Attributes:
-        destination: As ``10.0.32.0/20`` or ``default``.
-        via: Next hop, reached on-link through ``interface``; ``None`` for directly connected.
-        source: Preferred source address; ``None`` leaves the choice to the kernel.
+        interface: What it leaves by.
+        via: Address at the other end, reached on-link; ``None`` where the destination itself is there.
     """
 
-    namespace: str
-    destination: str
     interface: str
     via: str | None = None
-    source: str | None = None
+
+
+# Several take turns, flow by flow (equal-cost multipath). In order; never none.
+NextHops: TypeAlias = tuple[NextHop, ...]
+# By destination, as ``10.0.32.0/20`` or ``default``. What a namespace sends so comes from its own address.
+RoutingTable: TypeAlias = Mapping[str, NextHops]
 
 
 @frozen
@@ -137,10 +141,14 @@ class VirtualAddress:
 
 @frozen
 class Network:
-    """All of a cloud's network, planned or observed."""
+    """All of a cloud's network, planned or observed.
+
+    Attributes:
+        routes: Of each namespace that has any.
+    """
 
     namespaces: frozenset[Namespace] = frozenset()
     links: frozenset[VirtualLink] = frozenset()
     taps: frozenset[Tap] = frozenset()
-    routes: frozenset[Route] = frozenset()
+    routes: Mapping[str, RoutingTable] = field(default_factory=dict)
     virtual_addresses: frozenset[VirtualAddress] = frozenset()

@@ -7,7 +7,7 @@ else. A user-space NAT outside of the cloud takes from it what leaves (see ``doc
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from wisp.model.description import DeclaredInstance
-from wisp.model.network import LinkEnd, Namespace, Route, VirtualLink
+from wisp.model.network import LinkEnd, Namespace, NextHop, VirtualLink
 from wisp.planning.interface import interface
 
 EGRESS = "egress/nat"
@@ -54,11 +54,11 @@ class Egress:
                 b=LinkEnd(namespace=EGRESS, interface=interface("link", host), address=f"{ADDRESS}/32"),
             )
 
-    def routes(self) -> Iterator[Route]:
-        """Give the ways out of the hosts, and the ways back."""
+    def routes(self) -> Iterator[tuple[str, str, NextHop]]:
+        """Give the ways out of the hosts, and the ways back: namespace, destination, next hop."""
         for host, addresses in self._by_host.items():
             gateway, back = self._gateways[host], interface("link", host)
-            yield Route(namespace=f"host/{host}", destination="default", interface=_OUT, via=ADDRESS, source=gateway)
-            yield Route(namespace=EGRESS, destination=f"{gateway}/32", interface=back, source=ADDRESS)
+            yield f"host/{host}", "default", NextHop(_OUT, ADDRESS)
+            yield EGRESS, f"{gateway}/32", NextHop(back)
             for address in addresses:
-                yield Route(namespace=EGRESS, destination=f"{address}/32", interface=back, via=gateway, source=ADDRESS)
+                yield EGRESS, f"{address}/32", NextHop(back, gateway)

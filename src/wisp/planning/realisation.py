@@ -1,5 +1,6 @@
 """From placements and addresses to the network and the instances that shall exist."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
@@ -16,7 +17,7 @@ from wisp.model.description import (
     LinkShape,
 )
 from wisp.model.instance import Door, ImageRef, InstanceSpec
-from wisp.model.network import LinkEnd, Namespace, Network, Route, Tap, VirtualLink, ipv6_of, mac_of
+from wisp.model.network import LinkEnd, Namespace, Network, NextHop, NextHops, Tap, VirtualLink, ipv6_of, mac_of
 from wisp.model.plan import Assignments
 from wisp.planning import addressing
 from wisp.planning.door import DOOR_DESCRIPTOR, external_door, published_door
@@ -63,7 +64,7 @@ class Realisation:
             namespaces=frozenset(self._namespaces()),
             links=frozenset(self._links()),
             taps=frozenset(self._tap(each) for each in self._desired.instances if each.vdu.kind.owns_tap),
-            routes=frozenset(self._routes()),
+            routes=self._routes(),
         )
 
     def instances(self) -> tuple[InstanceSpec, ...]:
@@ -129,45 +130,40 @@ class Realisation:
             mac=mac_of(self._address(instance.name)) if _misses_nothing(instance) else None,
         )
 
-    def _routes(self) -> Iterator[Route]:
-        for device in self._devices:
-            yield from self._leaf_routes(device.name, _device(device.name), self._host_of_device(device))
-        for process in self._processes():
-            yield from self._leaf_routes(process.name, _process(process.name), self._given.hosts[process.name])
+    def _routes(self) -> dict[str, dict[str, NextHops]]:
+        """Give the routes of every namespace: of hosts and routers to all others, and to and from what is attached."""
+        tables: defaultdict[str, dict[str, NextHops]] = defaultdict(dict)
         attached: dict[str, list[str]] = {}
         for device in self._devices:
             attached.setdefault(self._host_of_device(device), []).append(f"{self._address(device.name)}/32")
-        for node in self._desired.nodes:
-            yield from self._node_routes(node, attached)
-        yield from self._egress.routes()
+        hops = {node: self._hops(node) for node in self._topology.hosts}
+        for node in self._topology.hosts:
+            destinations = (self._subnets[node], *attached.get(node, ()))
+            for source, ways in self._topology.ways_to(node).items():
+                there = hops[source]
+                if ways not in there:
+                    there[ways] = tuple(sorted(hop for way in ways for hop in there[way,]))
+                for destination in destinations:
+                    tables[source][destination] = there[ways]
+        routes = {self._node(node): table for node, table in tables.items()}
+        for namespace, destination, hop in (*self._leaf_routes(), *self._egress.routes()):
+            routes.setdefault(namespace, {})[destination] = (hop,)
+        return routes
 
-    def _leaf_routes(self, name: str, namespace: str, host: str) -> Iterator[Route]:
-        address, gateway = self._address(name), self._gateway(host)
-        yield Route(namespace=namespace, destination="default", interface=INNER, via=gateway, source=address)
-        yield Route(
-            namespace=_host(host),
-            destination=f"{address}/32",
-            interface=_leaf_interface(namespace),
-            source=gateway,
-        )
-
-    def _node_routes(self, source: str, attached: Mapping[str, list[str]]) -> Iterator[Route]:
-        """Give the routes of one host or router to all others, and to the devices attached to them."""
-        namespace, address = self._node(source), self._gateway(source)
-        hops = {
-            link.name: (interface("link", link.name), self._far_end(link, source))
-            for link in self._topology.links_of(source)
+    def _hops(self, node: str) -> dict[tuple[int, ...], NextHops]:
+        """Give the next hop over each link of a host or router, by the link's number in the topology."""
+        return {
+            (number,): (NextHop(interface("link", link.name), self._far_end(link, node)),)
+            for number, link in self._topology.links_of(node)
         }
-        for target, hop in self._topology.first_hops(source).items():
-            name, via = hops[hop.link.name]
-            for destination in (self._subnets[target], *attached.get(target, ())):
-                yield Route(
-                    namespace=namespace,
-                    destination=destination,
-                    interface=name,
-                    via=via,
-                    source=address,
-                )
+
+    def _leaf_routes(self) -> Iterator[tuple[str, str, NextHop]]:
+        """Give the routes between devices or processes and their hosts: namespace, destination, next hop."""
+        leaves = [(each.name, _device(each.name), self._host_of_device(each)) for each in self._devices]
+        leaves += [(each.name, _process(each.name), self._given.hosts[each.name]) for each in self._processes()]
+        for name, namespace, host in leaves:
+            yield namespace, "default", NextHop(INNER, self._gateway(host))
+            yield _host(host), f"{self._address(name)}/32", NextHop(_leaf_interface(namespace))
 
     def _node(self, name: str) -> str:
         """Give the namespace of a host or router."""

@@ -1,91 +1,109 @@
-"""Shortest paths by delay over the graph of hosts.
+"""Shortest paths by delay over the graph of hosts and routers, all of equal cost (equal-cost multipath, RFC 2992).
 
-Dijkstra's algorithm, once per source: O(hosts · links · log hosts) for all. Ties go to fewer links, then to the
-host declared first, so that the same description always gives the same routes.
+Dijkstra's algorithm, once per source or target: O(hosts · links · log hosts) for all. Of equally quick paths those of
+fewest links count.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from heapq import heappop, heappush
 
 from wisp.model.description import Link
 
+# A cost is a delay [µs] and, below it, a number of links, so that both are compared and added up at once.
+_LINKS_BITS = 20
+_NODE_BITS = 20
+# More ways of equal cost than this do not spread traffic any better.
+MAX_WAYS = 32
 
-@dataclass(frozen=True, slots=True)
-class Hop:
-    """One link as seen from one of its ends: to ``host`` (index), over ``link``, in ``delay_us``."""
-
-    host: int
-    delay_us: int
-    link: Link
+_Edge = tuple[int, int, tuple[int, ...]]
 
 
 class Topology:
-    """The graph of hosts.
+    """The graph of hosts and routers.
 
     Args:
-        hosts: Names, in the order that breaks ties.
-        links: Links between them; those to other hosts are left out.
+        hosts: Names of both.
+        links: Links between them; those to others are left out.
     """
 
     def __init__(self, hosts: Iterable[str], links: Iterable[Link]) -> None:
         self.hosts = tuple(hosts)
         self.index: Mapping[str, int] = {host: index for index, host in enumerate(self.hosts)}
-        self._links = tuple(link for link in links if set(link.ends) <= self.index.keys())
+        self.links = tuple(link for link in links if set(link.ends) <= self.index.keys())
 
     @cached_property
-    def _out(self) -> list[list[Hop]]:
-        """Give for each host its hops away, the quickest link to each neighbour first."""
-        out: list[list[Hop]] = [[] for _ in self.hosts]
-        for link in self._links:
-            first, second = (self.index[end] for end in link.ends)
-            out[first].append(Hop(second, link.forward.delay_us, link))
-            out[second].append(Hop(first, link.backward.delay_us, link))
-        for hops in out:
-            hops.sort(key=lambda hop: (hop.delay_us, hop.host))
+    def _out(self) -> list[list[_Edge]]:
+        """Give for each host what leaves it: cost, the other end, and the link as the only one of a tuple."""
+        out: list[list[_Edge]] = [[] for _ in self.hosts]
+        for number, first, second, there, back in self._costs():
+            out[first].append((there, second, (number,)))
+            out[second].append((back, first, (number,)))
         return out
 
     @cached_property
-    def _reverse(self) -> list[list[Hop]]:
-        into: list[list[Hop]] = [[] for _ in self.hosts]
-        for host, hops in enumerate(self._out):
-            for hop in hops:
-                into[hop.host].append(Hop(host, hop.delay_us, hop.link))
+    def _into(self) -> list[list[_Edge]]:
+        """Give the same of what comes to each host."""
+        into: list[list[_Edge]] = [[] for _ in self.hosts]
+        for number, first, second, there, back in self._costs():
+            into[second].append((there, first, (number,)))
+            into[first].append((back, second, (number,)))
         return into
 
-    def links_of(self, host: str) -> tuple[Link, ...]:
-        """Give the links of a host."""
-        return tuple(hop.link for hop in self._out[self.index[host]])
+    def _costs(self) -> Iterator[tuple[int, int, int, int, int]]:
+        for number, link in enumerate(self.links):
+            first, second = (self.index[end] for end in link.ends)
+            yield number, first, second, _cost(link.forward.delay_us), _cost(link.backward.delay_us)
 
-    def first_hops(self, source: str) -> dict[str, Hop]:
-        """Give for each host that can be reached from ``source`` the first hop of the quickest path there."""
-        _, first = self._search(self.index[source], self._out)
-        return {self.hosts[host]: hop for host, hop in first.items()}
+    def links_of(self, host: str) -> list[tuple[int, Link]]:
+        """Give the links of a host, each with its number in ``links``."""
+        return [(number, self.links[number]) for _, _, (number,) in self._out[self.index[host]]]
+
+    def ways_to(self, target: str) -> dict[str, tuple[int, ...]]:
+        """Give for each host from which ``target`` can be reached the links that a quickest path there begins with.
+
+        Links go by their number in ``links``, in order; there are at most ``MAX_WAYS``.
+        """
+        costs, ways = _search(self.index[target], self._into)
+        return {
+            self.hosts[host]: found if len(found) == 1 else tuple(sorted(found)[:MAX_WAYS])
+            for host, found in enumerate(ways)
+            if found and costs[host] is not None
+        }
 
     def delays_from(self, source: str) -> dict[str, int]:
         """Give the delay [µs] of the quickest path from ``source`` to each host that can be reached."""
-        delays, _ = self._search(self.index[source], self._out)
-        return {self.hosts[host]: delay for host, delay in delays.items()}
+        return self._delays(_search(self.index[source], self._out)[0])
 
     def delays_to(self, target: str) -> dict[str, int]:
         """Give the delay [µs] of the quickest path to ``target`` from each host that reaches it."""
-        delays, _ = self._search(self.index[target], self._reverse)
-        return {self.hosts[host]: delay for host, delay in delays.items()}
+        return self._delays(_search(self.index[target], self._into)[0])
 
-    @staticmethod
-    def _search(source: int, graph: list[list[Hop]]) -> tuple[dict[int, int], dict[int, Hop]]:
-        delays: dict[int, int] = {}
-        first: dict[int, Hop] = {}
-        queue: list[tuple[int, int, int, int]] = [(0, 0, source, -1)]
-        while queue:
-            delay, links, host, way = heappop(queue)
-            if host in delays:
-                continue
-            delays[host] = delay
-            if way >= 0:
-                first[host] = graph[source][way]
-            for index, hop in enumerate(graph[host]):
-                if hop.host not in delays:
-                    heappush(queue, (delay + hop.delay_us, links + 1, hop.host, index if way < 0 else way))
-        return delays, first
+    def _delays(self, costs: list[int | None]) -> dict[str, int]:
+        return {self.hosts[host]: cost >> _LINKS_BITS for host, cost in enumerate(costs) if cost is not None}
+
+
+def _cost(delay_us: int) -> int:
+    return (delay_us << _LINKS_BITS) + 1
+
+
+def _search(start: int, edges: list[list[_Edge]]) -> tuple[list[int | None], list[tuple[int, ...]]]:
+    """Give the least cost between ``start`` and each host, and the links that reach the host at that cost."""
+    costs: list[int | None] = [None] * len(edges)
+    ways: list[tuple[int, ...]] = [()] * len(edges)
+    costs[start] = 0
+    # Cost and host in one number: to compare numbers is quicker than to compare pairs.
+    queue, mask = [start], (1 << _NODE_BITS) - 1
+    while queue:
+        nearest = heappop(queue)
+        here, cost = nearest & mask, nearest >> _NODE_BITS
+        if cost != costs[here]:
+            continue
+        for step, host, link in edges[here]:
+            there, known = cost + step, costs[host]
+            if known is None or there < known:
+                costs[host], ways[host] = there, link
+                heappush(queue, there << _NODE_BITS | host)
+            elif there == known:
+                ways[host] += link
+    return costs, ways

@@ -25,14 +25,14 @@ __all__ = ["Ground", "network_of", "reconcile", "wake_at"]
 def reconcile(plan: Plan, observed: ObservedState, *, now: Instant) -> tuple[Action, ...]:
     """Give what to do now, in an order that works.
 
-    First instances are stopped, then routes, taps, links and namespaces taken away; then namespaces, taps, links
-    and routes are made, and at last instances started. Some of it may have to wait for a later call: an instance
-    that changed is stopped now and started once it is gone. One of several that goes is told to finish first.
+    First instances are stopped, then the network is changed (see :func:`~wisp.reconcile.network.difference`), and at
+    last instances are started. Some of it may have to wait for a later call: an instance that changed is stopped now
+    and started once it is gone. One of several that goes is told to finish first.
     """
     elastic = Elastic(plan, observed, now=now)
     instances = changes(plan, observed, elastic, now=now)
     network = difference(elastic.network, observed.network)
-    return (*instances.stops, *network.removals, *network.creations, *instances.starts, *elastic.drains)
+    return (*instances.stops, *network, *instances.starts, *elastic.drains)
 
 
 def network_of(plan: Plan, observed: ObservedState, *, now: Instant) -> Network:

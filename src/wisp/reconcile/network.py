@@ -4,59 +4,52 @@ from collections.abc import Iterable
 from typing import TypeVar
 
 from wisp.model.action import (
-    AddRoute,
     CreateLink,
     CreateNamespace,
     CreateTap,
     NetworkAction,
     RemoveLink,
     RemoveNamespace,
-    RemoveRoute,
     RemoveTap,
     RemoveVirtualAddress,
     SetVirtualAddress,
     ShapeLink,
 )
-from wisp.model.network import Namespace, Network, Route, Tap, VirtualAddress, VirtualLink
-from wisp.primitives.values import frozen
+from wisp.model.network import Namespace, Network, Tap, VirtualAddress, VirtualLink
+from wisp.reconcile.routes import peers_of, route_changes, without
 
 Named = TypeVar("Named", Namespace, VirtualLink, Tap)
 
 
-@frozen
-class NetworkChange:
-    """What to take away, then what to make."""
+def difference(wanted: Network, seen: Network) -> tuple[NetworkAction, ...]:
+    """Give the actions that bring ``seen`` to ``wanted``; none when they agree. O(size of both).
 
-    removals: tuple[NetworkAction, ...] = ()
-    creations: tuple[NetworkAction, ...] = ()
-
-
-def difference(wanted: Network, seen: Network) -> NetworkChange:
-    """Give the actions that bring ``seen`` to ``wanted``; none when they agree. O(size of both)."""
+    What stands in the way of something new is taken away first. All else that goes does so at the end, when no route
+    leads there any more.
+    """
     if wanted == seen:
-        return NetworkChange()
+        return ()
     gone = {each.name for each in seen.namespaces - wanted.namespaces}
     unlinked = _outdated_links(wanted, seen, gone)
     untapped = {tap for tap in seen.taps if tap not in wanted.taps or tap.namespace in gone}
-    lost = _interfaces(unlinked, untapped)
-    kept_routes = {route for route in seen.routes if _place(route) not in lost and route.namespace not in gone}
+    remade = gone & {each.name for each in wanted.namespaces}
+    first = _in_the_way(unlinked, wanted, seen, remade)
     kept_links = seen.links - unlinked
     kept_addresses = {each for each in seen.virtual_addresses if each.namespace not in gone}
-    return NetworkChange(
-        removals=(
-            *(RemoveVirtualAddress(virtual_address=each) for each in _outdated_addresses(wanted, kept_addresses)),
-            *(RemoveRoute(route=route) for route in _sorted(_outdated_routes(wanted, kept_routes))),
-            *(RemoveTap(tap=tap) for tap in _by_name(untapped)),
-            *(RemoveLink(link=link) for link in _by_name(unlinked)),
-            *(RemoveNamespace(name=name) for name in sorted(gone)),
-        ),
-        creations=(
-            *(CreateNamespace(namespace=each) for each in _by_name(wanted.namespaces - seen.namespaces)),
-            *(CreateTap(tap=tap) for tap in _by_name(wanted.taps - (seen.taps - untapped))),
-            *_link_creations(wanted.links - kept_links, {link.name for link in kept_links}),
-            *(AddRoute(route=route) for route in _sorted(wanted.routes - kept_routes)),
-            *_address_changes(wanted.virtual_addresses - kept_addresses),
-        ),
+    tables = without(seen.routes, _interfaces(first, untapped))
+    tables = {namespace: table for namespace, table in tables.items() if namespace not in gone}
+    return (
+        *(RemoveVirtualAddress(virtual_address=each) for each in _outdated_addresses(wanted, kept_addresses)),
+        *(RemoveTap(tap=tap) for tap in _by_name(untapped)),
+        *(RemoveLink(link=link) for link in _by_name(first)),
+        *(RemoveNamespace(name=name) for name in sorted(remade)),
+        *(CreateNamespace(namespace=each) for each in _by_name(wanted.namespaces - seen.namespaces)),
+        *(CreateTap(tap=tap) for tap in _by_name(wanted.taps - (seen.taps - untapped))),
+        *_link_creations(wanted.links - kept_links, {link.name for link in kept_links}),
+        *route_changes(wanted.routes, tables, seen.routes, peers_of(wanted.links)),
+        *_address_changes(wanted.virtual_addresses - kept_addresses),
+        *(RemoveLink(link=link) for link in _by_name(unlinked - first)),
+        *(RemoveNamespace(name=name) for name in sorted(gone - remade)),
     )
 
 
@@ -76,10 +69,15 @@ def _interfaces(links: Iterable[VirtualLink], taps: Iterable[Tap]) -> set[tuple[
     return ends | {(tap.namespace, tap.interface) for tap in taps}
 
 
-def _outdated_routes(wanted: Network, kept: set[Route]) -> set[Route]:
-    """Give the routes to take away; one to the same destination replaces by itself."""
-    wanted_keys = {(route.namespace, route.destination) for route in wanted.routes}
-    return {route for route in kept if (route.namespace, route.destination) not in wanted_keys}
+def _in_the_way(unlinked: set[VirtualLink], wanted: Network, seen: Network, remade: set[str]) -> set[VirtualLink]:
+    """Give the links whose name, interface or namespace something new is to have."""
+    names = {link.name for link in wanted.links}
+    places = _interfaces(wanted.links - seen.links, wanted.taps - seen.taps)
+    return {
+        link
+        for link in unlinked
+        if link.name in names or remade & {link.a.namespace, link.b.namespace} or places & _interfaces((link,), ())
+    }
 
 
 def _outdated_addresses(wanted: Network, kept: set[VirtualAddress]) -> list[VirtualAddress]:
@@ -100,13 +98,5 @@ def _link_creations(links: Iterable[VirtualLink], kept: set[str]) -> Iterable[Ne
     yield from (ShapeLink(link=link) for link in made if link.name in kept)
 
 
-def _place(route: Route) -> tuple[str, str]:
-    return route.namespace, route.interface
-
-
 def _by_name(things: Iterable[Named]) -> list[Named]:
     return sorted(things, key=lambda thing: thing.name)
-
-
-def _sorted(routes: Iterable[Route]) -> list[Route]:
-    return sorted(routes, key=lambda route: (route.namespace, route.destination, route.interface))

@@ -9,21 +9,20 @@ from dataclasses import replace
 import pytest
 
 from wisp.model.action import (
-    AddRoute,
     CreateLink,
     CreateNamespace,
     CreateTap,
     NetworkAction,
     RemoveLink,
     RemoveNamespace,
-    RemoveRoute,
     RemoveTap,
     RemoveVirtualAddress,
+    SetRoutes,
     SetVirtualAddress,
     ShapeLink,
 )
 from wisp.model.description import LinkShape
-from wisp.model.network import LinkEnd, Namespace, Network, Route, Tap, VirtualAddress, VirtualLink
+from wisp.model.network import LinkEnd, Namespace, Network, NextHop, Tap, VirtualAddress, VirtualLink
 from wisp.ports.network import NetworkDriver
 from wisp.primitives.errors import DriverError
 
@@ -45,25 +44,20 @@ RADIO = VirtualLink(
     b=LinkEnd(namespace=FIRST.name, interface="d-sensor", address=FIRST.address),
 )
 GUEST = Tap(name="web", namespace=SECOND.name, interface="t-web", gateway="10.0.32.1/32", address="10.0.32.2")
-ROUTES = (
-    Route(namespace=DEVICE.name, destination="default", interface="eth0", via="10.0.16.1", source="100.64.0.1"),
-    Route(namespace=FIRST.name, destination="100.64.0.1/32", interface="d-sensor", source="10.0.16.1"),
-    Route(
-        namespace=FIRST.name,
-        destination="10.0.32.0/20",
-        interface="l-uplink",
-        via="172.16.0.1",
-        source="10.0.16.1",
-    ),
-    Route(namespace=SECOND.name, destination="10.0.16.0/20", interface="l-uplink", via="172.16.0.0"),
-    Route(namespace=SECOND.name, destination="100.64.0.1/32", interface="l-uplink", via="172.16.0.0"),
-)
+OVER_UPLINK = (NextHop("l-uplink", "172.16.0.0"),)
+ROUTES = {
+    DEVICE.name: {"default": (NextHop("eth0", "10.0.16.1"),)},
+    FIRST.name: {"100.64.0.1/32": (NextHop("d-sensor"),), "10.0.32.0/20": (NextHop("l-uplink", "172.16.0.1"),)},
+    SECOND.name: {"10.0.16.0/20": OVER_UPLINK, "100.64.0.1/32": OVER_UPLINK},
+}
+TO_DEVICE = "100.64.0.1/32"
+NO_DEFAULT = SetRoutes(namespace=DEVICE.name, routes={"default": ()})
 SHARED = VirtualAddress(namespace=FIRST.name, address="192.168.0.1", members=("10.0.32.2", "10.0.32.3"))
 SMALL = Network(
     namespaces=frozenset((FIRST, SECOND, DEVICE)),
     links=frozenset((UPLINK, RADIO)),
     taps=frozenset((GUEST,)),
-    routes=frozenset(ROUTES),
+    routes=ROUTES,
 )
 
 
@@ -73,7 +67,7 @@ def creations(network: Network) -> list[NetworkAction]:
         *(CreateNamespace(namespace=each) for each in sorted(network.namespaces, key=lambda each: each.name)),
         *(CreateLink(link=each) for each in sorted(network.links, key=lambda each: each.name)),
         *(CreateTap(tap=each) for each in sorted(network.taps, key=lambda each: each.name)),
-        *(AddRoute(route=each) for each in sorted(network.routes, key=lambda each: (each.namespace, each.destination))),
+        *(SetRoutes(namespace=name, routes=table) for name, table in sorted(network.routes.items())),
     ]
 
 
@@ -97,18 +91,19 @@ class NetworkDriverContract:
 
     async def test_removing_what_is_not_there_is_fine(self, network: NetworkDriver) -> None:
         """Removals may be repeated too."""
-        removals: list[NetworkAction] = [RemoveRoute(route=ROUTES[0]), RemoveTap(tap=GUEST), RemoveLink(link=UPLINK)]
+        removals: list[NetworkAction] = [NO_DEFAULT, RemoveTap(tap=GUEST), RemoveLink(link=UPLINK)]
         await network.apply([*removals, RemoveNamespace(name=FIRST.name)])
         assert await network.observe() == Network()
 
     async def test_things_go_one_by_one(self, network: NetworkDriver) -> None:
         """Routes, taps, links and namespaces can be taken away on their own; routes go with their interface."""
         await network.apply(creations(SMALL))
-        await network.apply([RemoveRoute(route=ROUTES[0]), RemoveTap(tap=GUEST)])
-        left = replace(SMALL, taps=frozenset(), routes=SMALL.routes - {ROUTES[0]})
+        await network.apply([NO_DEFAULT, RemoveTap(tap=GUEST)])
+        kept = {name: ROUTES[name] for name in (FIRST.name, SECOND.name)}
+        left = replace(SMALL, taps=frozenset(), routes=kept)
         assert await network.observe() == left
         await network.apply([RemoveLink(link=UPLINK)])
-        left = replace(left, links=frozenset((RADIO,)), routes=frozenset((ROUTES[1],)))
+        left = replace(left, links=frozenset((RADIO,)), routes={FIRST.name: {TO_DEVICE: ROUTES[FIRST.name][TO_DEVICE]}})
         assert await network.observe() == left
 
     async def test_a_namespace_goes_with_all_that_is_in_it(self, network: NetworkDriver) -> None:
@@ -151,9 +146,10 @@ class NetworkDriverContract:
     async def test_a_route_replaces_the_one_before(self, network: NetworkDriver) -> None:
         """There is one route to a destination."""
         await network.apply(creations(SMALL))
-        changed = replace(ROUTES[2], via=None)
-        await network.apply([AddRoute(route=changed)])
-        assert await network.observe() == replace(SMALL, routes=SMALL.routes - {ROUTES[2]} | {changed})
+        changed = {"10.0.32.0/20": (NextHop("l-uplink"),)}
+        await network.apply([SetRoutes(namespace=FIRST.name, routes=changed)])
+        expected = {**ROUTES, FIRST.name: {**ROUTES[FIRST.name], **changed}}
+        assert await network.observe() == replace(SMALL, routes=expected)
 
     async def test_a_virtual_address_leads_elsewhere(self, network: NetworkDriver) -> None:
         """Its members change, another comes and goes beside it, and both are seen as they were planned."""
@@ -183,11 +179,13 @@ class NetworkDriverContract:
         """Its link goes and comes elsewhere in one batch, with the same address."""
         await network.apply(creations(SMALL))
         there = replace(RADIO, b=LinkEnd(namespace=SECOND.name, interface="d-sensor", address=SECOND.address))
-        way = replace(ROUTES[0], via="10.0.32.1")
-        await network.apply([RemoveLink(link=RADIO), CreateLink(link=there), AddRoute(route=way)])
+        way = {"default": (NextHop("eth0", "10.0.32.1"),)}
+        set_way = SetRoutes(namespace=DEVICE.name, routes=way)
+        await network.apply([RemoveLink(link=RADIO), CreateLink(link=there), set_way])
         seen = await network.observe()
         assert seen.links == {UPLINK, there}
-        assert seen.routes == {way, *ROUTES[2:]}
+        first = {to: hops for to, hops in ROUTES[FIRST.name].items() if to != TO_DEVICE}
+        assert seen.routes == {DEVICE.name: way, FIRST.name: first, SECOND.name: ROUTES[SECOND.name]}
 
     async def test_a_tap_changes_its_address(self, network: NetworkDriver) -> None:
         """The same interface name serves again at once."""
@@ -201,7 +199,7 @@ class NetworkDriverContract:
         [
             (CreateLink(link=UPLINK), "host/first"),
             (CreateTap(tap=GUEST), "host/second"),
-            (AddRoute(route=ROUTES[1]), "100.64.0.1/32"),
+            (SetRoutes(namespace=DEVICE.name, routes=ROUTES[DEVICE.name]), "default"),
             (ShapeLink(link=UPLINK), "link/uplink"),
         ],
         ids=["link", "tap", "route", "shape"],
@@ -220,11 +218,41 @@ class NetworkDriverContract:
             await network.apply([CreateTap(tap=clash)])
         assert await network.observe() == SMALL
 
-    async def test_a_source_must_be_ones_own(self, network: NetworkDriver) -> None:
-        """A route cannot prefer an address that is not there."""
+    async def test_several_next_hops_share_a_destination(self, network: NetworkDriver) -> None:
+        """One goes with its link and the others stay; all may come back, and one route may take another's place."""
+        second = VirtualLink(
+            name="link/second",
+            a=LinkEnd(namespace=FIRST.name, interface="l-second", address="172.16.0.2/31"),
+            b=LinkEnd(namespace=SECOND.name, interface="l-second", address="172.16.0.3/31"),
+        )
+        wide = replace(SMALL, links=SMALL.links | {second})
+        one, other = NextHop("l-second", "172.16.0.3"), NextHop("l-uplink", "172.16.0.1")
+        both = {"10.0.32.0/20": (one, other), "10.0.48.0/20": (one, other), "10.0.64.0/20": (one,)}
+        set_both = SetRoutes(namespace=FIRST.name, routes=both)
+        await network.apply([*creations(wide), set_both])
+        wanted = replace(wide, routes={**ROUTES, FIRST.name: {**ROUTES[FIRST.name], **both}})
+        assert await network.observe() == wanted
+        for gone, left in ((UPLINK, one), (second, other)):
+            await network.apply([RemoveLink(link=gone)])
+            seen = (await network.observe()).routes[FIRST.name]
+            assert {seen["10.0.32.0/20"], seen["10.0.48.0/20"]} == {(left,)}
+            assert ("10.0.64.0/20" in seen) == (left == one)
+            await network.apply([*creations(wide), set_both])
+            assert await network.observe() == wanted
+        await network.apply([SetRoutes(namespace=FIRST.name, routes={"10.0.48.0/20": (), "10.0.32.0/20": (one,)})])
+        assert (await network.observe()).routes[FIRST.name] == {
+            TO_DEVICE: ROUTES[FIRST.name][TO_DEVICE], "10.0.32.0/20": (one,), "10.0.64.0/20": (one,)
+        }  # fmt: skip
+
+    async def test_routes_that_fail_with_their_batch_lead_where_they_did(self, network: NetworkDriver) -> None:
+        """Those that were new, replaced or taken away."""
         await network.apply(creations(SMALL))
-        with pytest.raises(DriverError, match=r"100\.64\.0\.1/32"):
-            await network.apply([AddRoute(route=replace(ROUTES[1], source="10.9.9.9"))])
+        changed = {"10.0.32.0/20": (NextHop("l-uplink"),), "10.0.48.0/20": (NextHop("l-uplink"),), TO_DEVICE: ()}
+        with pytest.raises(DriverError, match="l-nothing"):
+            await network.apply([
+                SetRoutes(namespace=FIRST.name, routes=changed),
+                SetRoutes(namespace=SECOND.name, routes={"default": (NextHop("l-nothing"),)}),
+            ])  # fmt: skip
         assert await network.observe() == SMALL
 
     async def test_a_failed_batch_leaves_what_was(self, network: NetworkDriver) -> None:

@@ -71,8 +71,8 @@ def test_a_drawn_network_carries_packets_end_to_end(place: Place) -> None:
     done = place.wisp("exec", "-c", "germany", "berlin", "--", "ping", "-c", "5", "-i", "0.2", "-W", "2", address)
     assert done.status == 0, done.out
     assert "ttl=63" in done.out
-    # Berlin to Leipzig 150 km, Leipzig to Munich 360 km, there and back in fibre.
-    assert 4.9 <= float(done.out.rpartition("= ")[2].split("/")[0]) <= 8
+    # Berlin to Leipzig 150 km, Leipzig to Munich 360 km, there and back in fibre: 5.1 ms. Each link may be 0.4 early.
+    assert 4.3 <= float(done.out.rpartition("= ")[2].split("/")[0]) <= 8
 
 
 def test_a_file_that_is_no_network_is_refused_with_its_line(place: Place) -> None:

@@ -21,8 +21,7 @@ SLOWED = replace(SMALL, links=frozenset((DELAYED, RADIO)))
 
 async def repair(cloud, wanted: Network) -> list[type]:
     """Reconcile once and give the kinds of what was done."""
-    change = difference(wanted, await cloud.observe())
-    actions = [*change.removals, *change.creations]
+    actions = difference(wanted, await cloud.observe())
     await cloud.apply(actions)
     return [type(action) for action in actions]
 
@@ -109,7 +108,7 @@ async def test_what_somebody_changed_is_seen_and_mended(cloud, command):
 
 
 async def test_a_leftover_in_the_way_is_cleared(cloud):
-    await cloud.apply(creations(replace(SMALL, links=frozenset(), taps=frozenset(), routes=frozenset())))
+    await cloud.apply(creations(replace(SMALL, links=frozenset(), taps=frozenset(), routes={})))
     for name in ("l-uplink", "d-sensor"):
         await cloud.call("command", FIRST.name, ["ip", "link", "add", name, "type", "veth", "peer", f"{name}-x"])
     await cloud.call("command", SECOND.name, ["ip", "link", "add", "t-web", "type", "veth", "peer", "t-x"])

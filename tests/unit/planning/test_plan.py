@@ -9,7 +9,7 @@ import pytest
 from wisp.codec.description import parse
 from wisp.model.description import DesiredState, Kind
 from wisp.model.instance import Door
-from wisp.model.network import Route
+from wisp.model.network import NextHop
 from wisp.model.observation import ObservedState
 from wisp.model.plan import Assignments, Conflict, Infeasible, Plan
 from wisp.planning import plan
@@ -202,16 +202,8 @@ def test_a_guest_knows_its_subnet_and_a_process_its_gateway():
 
 def test_devices_are_reached_over_the_quickest_way():
     routes = made("a: {vnfd: web}").network.routes
-    assert (
-        Route(
-            namespace="host/big", destination="100.64.0.1/32", interface="l-slow", via="172.16.0.1", source="10.0.16.1"
-        )
-        in routes
-    )
-    assert (
-        Route(namespace="device/sensor", destination="default", interface="eth0", via="10.0.48.1", source="100.64.0.1")
-        in routes
-    )
+    assert routes["host/big"]["100.64.0.1/32"] == (NextHop("l-slow", "172.16.0.1"),)
+    assert routes["device/sensor"] == {"default": (NextHop("eth0", "10.0.48.1"),)}
 
 
 def test_paused_workloads_are_not_started_and_external_devices_have_their_place():

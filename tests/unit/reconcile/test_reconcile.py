@@ -6,21 +6,20 @@ import pytest
 from tests.property.world import observed_instance
 
 from wisp.model.action import (
-    AddRoute,
     CreateLink,
     CreateNamespace,
     CreateTap,
     RemoveLink,
     RemoveNamespace,
-    RemoveRoute,
     RemoveTap,
+    SetRoutes,
     ShapeLink,
     StartInstance,
     StopInstance,
 )
 from wisp.model.description import HealthCheck, Kind, LinkShape
 from wisp.model.instance import InstanceSpec, InstanceState, ObservedInstance
-from wisp.model.network import LinkEnd, Namespace, Network, Route, Tap, VirtualLink
+from wisp.model.network import LinkEnd, Namespace, Network, NextHop, Tap, VirtualLink
 from wisp.model.observation import ObservedState
 from wisp.model.plan import Plan
 from wisp.primitives.time import Duration, Instant
@@ -46,7 +45,7 @@ NETWORK = Network(
     namespaces=frozenset({Namespace(name="host/h"), Namespace(name="host/g")}),
     links=frozenset({LINK}),
     taps=frozenset({Tap(name="web", namespace="host/h", interface="t", gateway="g", address="a")}),
-    routes=frozenset({Route(namespace="host/h", destination="d", interface="l")}),
+    routes={"host/h": {"d": (NextHop("l"),)}},
 )
 PLAN = Plan(network=NETWORK, instances=(SPEC,))
 
@@ -69,7 +68,7 @@ def kinds(done) -> list[type]:
 
 def test_from_nothing_everything_is_made_in_order():
     made = kinds(actions(network=Network()))
-    assert made == [CreateNamespace, CreateNamespace, CreateTap, CreateLink, AddRoute, StartInstance]
+    assert made == [CreateNamespace, CreateNamespace, CreateTap, CreateLink, SetRoutes, StartInstance]
 
 
 def test_to_nothing_everything_is_taken_away_in_order():
@@ -155,20 +154,21 @@ def test_a_link_with_another_shape_is_shaped_and_not_made_again():
 def test_a_link_with_another_end_is_made_again_with_its_routes():
     other = replace(LINK, b=LinkEnd(namespace="host/g", interface="other"))
     done = actions(seen(InstanceState.READY), network=replace(NETWORK, links=frozenset({other})))
-    assert kinds(done) == [RemoveLink, CreateLink, AddRoute]
+    assert kinds(done) == [RemoveLink, CreateLink, SetRoutes]
 
 
 def test_a_route_is_replaced_in_one_step_and_a_stray_one_removed():
-    other = Route(namespace="host/h", destination="d", interface="t")
-    stray = Route(namespace="host/h", destination="e", interface="l")
-    done = actions(seen(InstanceState.READY), network=replace(NETWORK, routes=frozenset({other, stray})))
-    assert kinds(done) == [RemoveRoute, AddRoute]
-    assert done[0].route == stray
+    other = {"d": (NextHop("t"),), "e": (NextHop("l"),)}
+    done = actions(seen(InstanceState.READY), network=replace(NETWORK, routes={"host/h": other}))
+    assert done == (
+        SetRoutes(namespace="host/h", routes={"d": (NextHop("l"),)}),
+        SetRoutes(namespace="host/h", routes={"e": ()}),
+    )
 
 
 def test_a_namespace_that_changed_is_made_again_with_all_that_is_in_it():
     other = replace(NETWORK, namespaces=frozenset({Namespace(name="host/h", address="x"), Namespace(name="host/g")}))
     done = kinds(actions(seen(InstanceState.READY), network=other))
     assert done == [
-        StopInstance, RemoveTap, RemoveLink, RemoveNamespace, CreateNamespace, CreateTap, CreateLink, AddRoute,
+        StopInstance, RemoveTap, RemoveLink, RemoveNamespace, CreateNamespace, CreateTap, CreateLink, SetRoutes,
     ]  # fmt: skip

@@ -1,16 +1,28 @@
 """What the kernel has: read from each namespace, then put together to the network that it is."""
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from errno import ENOENT
 from functools import lru_cache
+from ipaddress import IPv4Address
 
 from wisp.drivers.network import message as m
+from wisp.drivers.network import nexthops as nh
 from wisp.drivers.network.alias import LinkAlias, TapAlias, read_alias
 from wisp.drivers.network.netlink import NetlinkError, NetlinkSocket, as_number, as_text, attributes, number
 from wisp.model.description import LinkShape
-from wisp.model.network import LinkEnd, Namespace, Network, Route, Tap, VirtualAddress, VirtualLink
+from wisp.model.network import (
+    LinkEnd,
+    Namespace,
+    Network,
+    NextHop,
+    NextHops,
+    RoutingTable,
+    Tap,
+    VirtualAddress,
+    VirtualLink,
+)
 from wisp.primitives.values import frozen
 
 LOOPBACK = 1
@@ -18,6 +30,8 @@ LOOPBACK = 1
 ICMP_QUEUES = 1 << 15
 _HOST_SCOPE = 254
 _RP_FILTER = slice(28, 32)
+_PROTOCOL = 5
+_ATTRIBUTE = struct.Struct("=HH")
 _NO_SHAPE = LinkShape(queue_packets=0)
 
 
@@ -55,12 +69,20 @@ class Contents:
 
     Attributes:
         interfaces: By index.
-        routes: Those of the main table that are ours.
+        routes: Those of the main table that are ours and lead to what is right here.
+        table: The planned ones.
+        hops: Our number of each next hop.
+        idle: Numbers of those that no route has.
+        last_hop: The highest number, of these or any other.
         members: Where each virtual address leads.
     """
 
     interfaces: Mapping[int, Interface]
-    routes: tuple[m.KernelRoute, ...]
+    routes: tuple[m.KernelRoute, ...] = ()
+    table: RoutingTable = field(default_factory=dict)
+    hops: Mapping[NextHops, int] = field(default_factory=dict)
+    idle: frozenset[int] = frozenset()
+    last_hop: int = 0
     members: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -79,7 +101,7 @@ def read_contents(netlink: NetlinkSocket, families: Sequence[m.Family]) -> Conte
         interfaces[one.index] = replace(
             one, address=addresses.get(one.index), rate_bps=rate_bps, queue_packets=queue_packets
         )
-    return Contents(interfaces=interfaces, routes=_read_routes(netlink, families))
+    return _with_routes(Contents(interfaces=interfaces), netlink, families)
 
 
 @frozen
@@ -157,43 +179,111 @@ def _addresses(netlink: NetlinkSocket, family: m.Family) -> Iterator[tuple[int, 
             yield index, f"{local}/{prefix_length - family.prefix_bits}"
 
 
-def _read_routes(netlink: NetlinkSocket, families: Sequence[m.Family]) -> tuple[m.KernelRoute, ...]:
-    first, *others = ([*_family_routes(netlink, family)] for family in families)
-    everywhere = set(first).intersection(*others)
-    return tuple(route for route in first if route in everywhere)
-
-
-def _family_routes(netlink: NetlinkSocket, family: m.Family) -> Iterator[m.KernelRoute]:
-    """Give those of our routes that are in a family's main table."""
-    header = m.ROUTE_HEADER.pack(family.number, 0, 0, 0, m.MAIN_TABLE, 0, 0, 0, 0)
-    try:
-        for body in netlink.dump(m.GET_ROUTE, header):
-            route = _route(body, family)
-            if route.protocol in (m.ROUTE_OF_PLAN, m.ROUTE_TO_GUEST):
-                yield route
-    except NetlinkError as error:
-        if error.errno != ENOENT:  # a namespace that never had a route has no table for them
-            raise
-
-
-def _route(body: bytes, family: m.Family) -> m.KernelRoute:
-    _, prefix_length, _, _, _, protocol, _, _, _ = m.ROUTE_HEADER.unpack_from(body)
-    found = attributes(body, m.ROUTE_HEADER.size)
-    destination = _address(found.get(m.RTA_DST), family)
-    return m.KernelRoute(
-        destination=f"{destination}/{prefix_length - family.prefix_bits}" if destination else "default",
-        index=as_number(found.get(m.RTA_OIF, b"")),
-        via=_address(found.get(m.RTA_GATEWAY), family),
-        source=_address(found.get(m.RTA_PREFSRC), family),
-        protocol=protocol,
+def _with_routes(contents: Contents, netlink: NetlinkSocket, families: Sequence[m.Family]) -> Contents:
+    interfaces = contents.interfaces
+    own = (interfaces[LOOPBACK].address or "").partition("/")[0] or None
+    (first, members), *others = (
+        _read_hops(netlink, family, place, interfaces) for place, family in enumerate(families)
+    )
+    hops = {ours: each for ours, each in first.items() if all(each == other.get(ours) for other, _ in others)}
+    seen = [_family_routes(netlink, family, place, own) for place, family in enumerate(families)]
+    (single, planned), *rest = seen
+    everywhere = set(single).intersection(*(other for other, _ in rest))
+    table = {
+        _destination(*where): hops[ours]
+        for where, ours in planned.items()
+        if ours in hops and all(other.get(where) == ours for _, other in rest)
+    }
+    used = set(planned.values()).union(*(other.values() for _, other in rest))
+    idle = first.keys() - used.union(*(members[ours] for ours in used & members.keys()))
+    return replace(
+        contents,
+        routes=tuple(route for route in single if route in everywhere),
+        table=table,
+        hops={each: ours for ours, each in hops.items()},
+        idle=frozenset(idle),
+        last_hop=max((0, *first, *(ours for other, _ in others for ours in other))),
     )
 
 
-# There are far fewer addresses than routes with them.
+def _family_routes(
+    netlink: NetlinkSocket, family: m.Family, place: int, own: str | None
+) -> tuple[list[m.KernelRoute], dict[tuple[int, bytes], int]]:
+    """Give those of our routes that are in a family's main table: single ones, and next hops by destination."""
+    single: list[m.KernelRoute] = []
+    planned: dict[tuple[int, bytes], int] = {}
+    header = m.ROUTE_HEADER.pack(family.number, 0, 0, 0, m.MAIN_TABLE, 0, 0, 0, 0)
+    before = len(family.prefix)
+    try:
+        for body in netlink.dump(m.GET_ROUTE, header):
+            if body[_PROTOCOL] not in (m.ROUTE_OF_PLAN, m.ROUTE_TO_GUEST):
+                continue
+            packed, rest = _apart(body)
+            if packed[:before] != (family.prefix if packed else b""):
+                continue
+            where = body[1] - (family.prefix_bits if packed else 0), packed[before:]
+            index, kernel, source = _rest(rest, family)
+            if kernel == 0:
+                single.append(m.KernelRoute(_destination(*where), index, source, body[_PROTOCOL]))
+            elif source == own and kernel % 2 == place:
+                planned[where] = kernel // 2
+    except NetlinkError as error:
+        if error.errno != ENOENT:  # a namespace that never had a route has no table for them
+            raise
+    return single, planned
+
+
+def _apart(body: bytes) -> tuple[bytes, bytes]:
+    """Give the destination of a route, empty for the default one, and all of its other attributes."""
+    start = m.ROUTE_HEADER.size
+    while start + _ATTRIBUTE.size <= len(body):
+        length, kind = _ATTRIBUTE.unpack_from(body, start)
+        end = start + ((length + 3) & ~3)
+        if kind == m.RTA_DST:
+            return body[start + _ATTRIBUTE.size : start + length], body[m.ROUTE_HEADER.size : start] + body[end:]
+        start = end if length else len(body)
+    return b"", body[m.ROUTE_HEADER.size :]
+
+
+# There are far fewer next hops than routes with them; and far fewer destinations.
 @lru_cache(maxsize=1 << 16)
-def _address(packed: bytes | None, family: m.Family) -> str | None:
-    address = None if packed is None else family.ipv4_of(packed)
-    return None if address is None else str(address)
+def _rest(rest: bytes, family: m.Family) -> tuple[int, int, str | None]:
+    """Give the index, the number of the next hops (0 for none) and the source of a route."""
+    found = attributes(rest)
+    source = family.ipv4_of(found[m.RTA_PREFSRC]) if m.RTA_PREFSRC in found else None
+    index, kernel = (as_number(found.get(kind, b"")) for kind in (m.RTA_OIF, nh.RTA_NH_ID))
+    return index, kernel, None if source is None else str(source)
+
+
+@lru_cache(maxsize=1 << 16)
+def _destination(prefix_length: int, packed: bytes) -> str:
+    return f"{IPv4Address(packed)}/{prefix_length}" if packed else "default"
+
+
+def _read_hops(
+    netlink: NetlinkSocket, family: m.Family, place: int, interfaces: Mapping[int, Interface]
+) -> tuple[dict[int, NextHops], dict[int, set[int]]]:
+    """Give the next hops of a family by our number, and the members of groups likewise."""
+    singles: dict[int, NextHops] = {}
+    groups: dict[int, list[int]] = {}
+    for body in netlink.dump(nh.GET_NEXTHOP, nh.HEADER.pack(0, 0, 0, 0, 0)):
+        found = attributes(body, nh.HEADER.size)
+        kernel = as_number(found[nh.NHA_ID])
+        index = as_number(found.get(nh.NHA_OIF, b""))
+        if body[2] != m.ROUTE_OF_PLAN or kernel % 2 != place:
+            continue
+        if nh.NHA_GROUP in found:
+            groups[kernel] = [member for member, _, _, _ in nh.MEMBER.iter_unpack(found[nh.NHA_GROUP])]
+        elif index in interfaces:
+            via = family.ipv4_of(found[nh.NHA_GATEWAY]) if nh.NHA_GATEWAY in found else None
+            singles[kernel] = (NextHop(interfaces[index].name, None if via is None else str(via)),)
+    hops = {
+        kernel: tuple(sorted(singles[member][0] for member in members if member in singles))
+        for kernel, members in groups.items()
+    }
+    # A group that has lost all but one is no single next hop, as it cannot be in another group: those come last.
+    by_number = {kernel // 2: each for kernel, each in (hops | singles).items() if each}
+    return by_number, {kernel // 2: {member // 2 for member in members} for kernel, members in groups.items()}
 
 
 def _read_limits(netlink: NetlinkSocket) -> dict[int, tuple[int | None, int | None]]:
@@ -246,12 +336,7 @@ def assemble(contents: Mapping[str, Contents], *, held_taps: Iterable[str], line
         namespaces=frozenset(_namespace(name, each) for name, each in contents.items()),
         links=links,
         taps=taps,
-        routes=frozenset(
-            route
-            for name, each in contents.items()
-            for route in _routes(name, each)
-            if (name, route.interface) in parts
-        ),
+        routes={name: table for name, each in contents.items() if (table := _table(name, each.table, parts))},
         virtual_addresses=frozenset(
             VirtualAddress(namespace=name, address=address, members=members)
             for name, each in contents.items()
@@ -266,16 +351,17 @@ def interfaces_of(links: Iterable[VirtualLink], taps: Iterable[Tap]) -> frozense
     return frozenset(ends | {(tap.namespace, tap.interface) for tap in taps})
 
 
-def _routes(namespace: str, contents: Contents) -> Iterator[Route]:
-    for route in contents.routes:
-        if route.protocol == m.ROUTE_OF_PLAN and route.index in contents.interfaces:
-            yield Route(
-                namespace=namespace,
-                destination=route.destination,
-                interface=contents.interfaces[route.index].name,
-                via=route.via,
-                source=route.source,
-            )
+def _table(namespace: str, table: RoutingTable, parts: Collection[tuple[str, str]]) -> RoutingTable:
+    """Give the routes over interfaces that are part of something."""
+    lost = {hop.interface for hops in _distinct(table) for hop in hops if (namespace, hop.interface) not in parts}
+    if not lost:
+        return table
+    left = {to: tuple(hop for hop in hops if hop.interface not in lost) for to, hops in table.items()}
+    return {to: hops for to, hops in left.items() if hops}
+
+
+def _distinct(table: RoutingTable) -> Iterable[NextHops]:
+    return {id(hops): hops for hops in table.values()}.values()
 
 
 def _namespace(name: str, contents: Contents) -> Namespace:

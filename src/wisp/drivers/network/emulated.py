@@ -23,16 +23,15 @@ from wisp.drivers.network.contents import Counters, assemble, interfaces_of, que
 from wisp.drivers.network.kernel import Kernel
 from wisp.drivers.network.shaping import DelayProgram, Side, delay_line, directions, rules_of
 from wisp.model.action import (
-    AddRoute,
     CreateLink,
     CreateNamespace,
     CreateTap,
     NetworkAction,
     RemoveLink,
     RemoveNamespace,
-    RemoveRoute,
     RemoveTap,
     RemoveVirtualAddress,
+    SetRoutes,
     SetVirtualAddress,
     ShapeLink,
 )
@@ -98,8 +97,7 @@ class EmulatedNetwork:
             RemoveLink: self._remove_links,
             CreateTap: self._create_taps,
             RemoveTap: self._remove_taps,
-            AddRoute: self._add_routes,
-            RemoveRoute: self._remove_routes,
+            SetRoutes: self._set_routes,
             SetVirtualAddress: self._write_members,
             RemoveVirtualAddress: self._write_members,
         }
@@ -115,6 +113,7 @@ class EmulatedNetwork:
         async with self._lock:
             before = await self._look()
             await self._keeper.release(before.idle_taps)
+            await self._blocking(self._kernel.remove_idle_hops)
             undo: list[tuple[NetworkAction, ...]] = []
             try:
                 going = frozenset(action.name for action in actions if isinstance(action, RemoveNamespace))
@@ -306,17 +305,15 @@ class EmulatedNetwork:
         await self._blocking(self._kernel.remove_interfaces, [(tap.namespace, tap.interface) for tap in taps])
         await self._keeper.release([_TAP + tap.name for tap in taps])
 
-    async def _add_routes(self, actions: Sequence[AddRoute], _state: NetworkState) -> None:
-        await self._blocking(self._kernel.add_routes, [action.route for action in actions])
-
-    async def _remove_routes(self, actions: Sequence[RemoveRoute], _state: NetworkState) -> None:
-        await self._blocking(self._kernel.remove_routes, [action.route for action in actions])
+    async def _set_routes(self, actions: Sequence[SetRoutes], state: NetworkState) -> None:
+        changes = [(action.namespace, _own_address(state, action.namespace), action.routes) for action in actions]
+        await self._blocking(self._kernel.set_routes, changes)
 
     async def _write_members(
         self, actions: Sequence[SetVirtualAddress | RemoveVirtualAddress], state: NetworkState
     ) -> None:
         for name in dict.fromkeys(action.virtual_address.namespace for action in actions):
-            source = (state.namespaces[name].address or "").partition("/")[0]
+            source = _own_address(state, name)
             await self._blocking(self._kernel.write_members, name, source, state.members_at(name))
 
     async def _blocking(self, call: Callable[_P, _T], *arguments: _P.args, **named: _P.kwargs) -> _T:
@@ -340,6 +337,10 @@ def _in_steps(actions: Iterable[NetworkAction], state: NetworkState) -> Iterator
                 yield ShapeLink(link=link)
             case _:
                 yield action
+
+
+def _own_address(state: NetworkState, namespace: str) -> str:
+    return (state.namespaces[namespace].address or "").partition("/")[0]
 
 
 def _translated(error: OSError) -> DriverError:

@@ -10,18 +10,19 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from errno import ENODEV
+from errno import ENODEV, ENOENT, ESRCH
 from itertools import count
 
 from wisp.drivers.network import message as m
 from wisp.drivers.network import nat
+from wisp.drivers.network import nexthops as nh
 from wisp.drivers.network import place as p
 from wisp.drivers.network.alias import link_alias, tap_alias
 from wisp.drivers.network.contents import LOOPBACK, Contents, Counters, read_contents, read_counters
 from wisp.drivers.network.farewell import say_farewell
-from wisp.drivers.network.netlink import Message, NetlinkSocket
+from wisp.drivers.network.netlink import CREATE, REPLACE, Message, NetlinkSocket
 from wisp.drivers.network.xtables import IPV4_TABLE, IPV6_TABLE, Passage, Table
-from wisp.model.network import LinkEnd, Namespace, Route, Tap, VirtualLink, mac_of
+from wisp.model.network import LinkEnd, Namespace, NextHops, RoutingTable, Tap, VirtualLink, mac_of
 from wisp.primitives.errors import MissingPrerequisite
 
 _Batches = defaultdict[str, list[Message]]
@@ -34,6 +35,8 @@ class _Room:
     Attributes:
         indexes: By interface name.
         limited: Indexes of those with a rate limit.
+        hops: Our number of each next hop that there is.
+        idle: Numbers of those that no route had when we looked last.
         rules: Delay queue by passage, as last seen or written; ``None`` while nobody has looked.
         members: Where virtual addresses lead, likewise.
     """
@@ -41,14 +44,41 @@ class _Room:
     place: p.Place
     indexes: dict[str, int] = field(default_factory=lambda: {"lo": LOOPBACK})
     limited: set[int] = field(default_factory=set)
+    hops: dict[NextHops, int] = field(default_factory=dict)
+    idle: frozenset[int] = frozenset()
     rules: dict[Passage, int] | None = None
     members: Mapping[str, tuple[str, ...]] | None = None
     _used: set[int] = field(default_factory=lambda: {LOOPBACK})
     _free_from: int = LOOPBACK + 1
+    _last_hop: int = 0
+    _hops_over: defaultdict[str, set[NextHops]] = field(default_factory=lambda: defaultdict(set))
 
     def know(self, indexes: Mapping[str, int]) -> None:
         """Take note of all interfaces that there are."""
         self.indexes, self._used, self._free_from = dict(indexes), {*indexes.values()}, LOOPBACK + 1
+
+    def know_hops(self, hops: Mapping[NextHops, int], idle: frozenset[int], last: int) -> None:
+        """Take note of all next hops that there are, of those that no route has, and of the highest number."""
+        self.hops, self.idle, self._last_hop = {}, idle, last
+        self._hops_over.clear()
+        for each, number in hops.items():
+            self._note_hops(each, number)
+
+    def forget_idle_hops(self) -> None:
+        """Take note that those that no route has are gone."""
+        kept = {hops: ours for hops, ours in self.hops.items() if ours not in self.idle}
+        self.know_hops(kept, frozenset(), self._last_hop)
+
+    def number_hops(self, hops: NextHops) -> int:
+        """Give new next hops a number."""
+        self._last_hop += 1
+        self._note_hops(hops, self._last_hop)
+        return self._last_hop
+
+    def _note_hops(self, hops: NextHops, number: int) -> None:
+        self.hops[hops] = number
+        for hop in hops:
+            self._hops_over[hop.interface].add(hops)
 
     def take(self, interface: str, other_end: int = LOOPBACK) -> int:
         """Choose the lowest free index for a new interface.
@@ -67,6 +97,9 @@ class _Room:
     def drop(self, interface: str) -> int | None:
         """Forget an interface and give its index; ``None`` if it is not known."""
         index = self.indexes.pop(interface, None)
+        # The kernel takes away what leads over it; what has other ways besides has changed, so it is not used again.
+        for hops in self._hops_over.pop(interface, ()):
+            self.hops.pop(hops, None)
         if index is not None:
             self.limited.discard(index)
             self._used.discard(index)
@@ -208,10 +241,10 @@ class Kernel:
             nat.forget_datagrams(netlink, left.difference(*members.values()))
         # Whoever asks inside of the namespace needs a way before it is led elsewhere.
         for address in members.keys() - before.keys():
-            route = m.KernelRoute(f"{address}/32", LOOPBACK, None, source)
+            route = m.KernelRoute(f"{address}/32", LOOPBACK, source)
             room.place.netlink.request(self._add_route(route, f"adding virtual address {address} to {namespace}"))
         for address in before.keys() - members.keys():
-            route, what = m.KernelRoute(f"{address}/32", LOOPBACK, None, None), f"removing {address} from {namespace}"
+            route, what = m.KernelRoute(f"{address}/32", LOOPBACK, None), f"removing {address} from {namespace}"
             room.place.netlink.request([m.delete_route(family, route, what) for family in self._families])
         room.members = dict(members)
 
@@ -261,27 +294,63 @@ class Kernel:
             raise
         return made
 
-    def add_routes(self, routes: Iterable[Route]) -> None:
-        """Add or replace routes."""
-        batches: _Batches = defaultdict(list)
-        for route in routes:
-            what = f"adding the route to {route.destination} in {route.namespace}"
-            batches[route.namespace] += self._add_route(self._route(route), what)
-        self._send(batches)
+    def set_routes(self, changes: Iterable[tuple[str, str, RoutingTable]]) -> None:
+        """Give destinations their next hops, or take away those without, one namespace after another.
 
-    def remove_routes(self, routes: Iterable[Route]) -> None:
-        """Take routes away."""
-        batches: _Batches = defaultdict(list)
-        for route in routes:
-            what = f"removing the route to {route.destination} in {route.namespace}"
-            # One that somebody else has taken away in part is gone in that part.
-            batches[route.namespace] += [m.delete_route(each, self._route(route), what) for each in self._families]
-        self._send(batches)
+        Args:
+            changes: Namespace, its own address (empty for none), and routes by destination.
+        """
+        for namespace, source, routes in changes:
+            self._set_routes(namespace, source, routes)
+
+    def _set_routes(self, namespace: str, source: str, routes: RoutingTable) -> None:
+        room = self._rooms[namespace]
+        netlink, puts = room.place.netlink, [(to, hops) for to, hops in routes.items() if hops]
+        numbers = self._numbers(namespace, {id(hops): hops for _, hops in puts})
+        for place, family in enumerate(self._families):
+            tails = {key: nh.route_tail(family, place, ours, source) for key, ours in numbers.items()}
+            bodies = [nh.route_head(family, to) + tails[id(hops)] for to, hops in puts]
+            netlink.request_all(
+                m.NEW_ROUTE, CREATE | REPLACE, bodies, lambda at: f"setting the route to {puts[at][0]} in {namespace}"
+            )
+        ends = [
+            nh.delete_route(family, to, f"removing the route to {to} in {namespace}")
+            for to, hops in routes.items()
+            if not hops
+            for family in self._families
+        ]
+        # The kernel may have taken it away meanwhile, with its link.
+        netlink.request(ends, fine=(ESRCH,))
+
+    def _numbers(self, namespace: str, distinct: Mapping[int, NextHops]) -> dict[int, int]:
+        """Give our number of each of some next hops, by the same key; those that are new are made."""
+        room, what = self._rooms[namespace], f"making a next hop in {namespace}"
+        messages: list[Message] = []
+        for hops in sorted(set(distinct.values()), key=len):
+            for hop in hops:
+                if (hop,) not in room.hops:
+                    index, ours = room.indexes[hop.interface], room.number_hops((hop,))
+                    messages += nh.new_hop(self._families, ours, index, hop.via, what)
+            if hops not in room.hops:
+                members = [room.hops[hop,] for hop in hops]
+                messages += nh.new_group(self._families, room.number_hops(hops), members, what)
+        room.place.netlink.request(messages)
+        return {key: room.hops[hops] for key, hops in distinct.items()}
+
+    def remove_idle_hops(self) -> None:
+        """Take away the next hops that no route had at the last look; those that have gone are fine."""
+        for name, room in self._rooms.items():
+            if room.idle:
+                what = f"removing idle next hops of {name}"
+                messages = [each for ours in room.idle for each in nh.delete_hops(self._families, ours, what)]
+                room.place.netlink.request(messages, fine=(ENOENT,))
+                room.forget_idle_hops()
 
     def _look(self, name: str, room: _Room) -> Contents:
         contents = read_contents(room.place.netlink, self._families)
         interfaces = contents.interfaces
         room.know({each.name: index for index, each in interfaces.items()})
+        room.know_hops(contents.hops, contents.idle, contents.last_hop)
         room.limited = {index for index, each in interfaces.items() if each.rate_bps is not None}
         ways = {route.destination.removesuffix("/32") for route in contents.routes if route.index == LOOPBACK}
         members = {each: to for each, to in self._read_members(name, room).items() if each in ways}
@@ -363,7 +432,7 @@ class Kernel:
             what = f"setting up the tap of {tap.name} in {tap.namespace}"
             index = self.index(tap.namespace, tap.interface)
             gateway = tap.gateway.partition("/")[0]
-            route = m.KernelRoute(f"{tap.address}/32", index, None, gateway, m.ROUTE_TO_GUEST)
+            route = m.KernelRoute(f"{tap.address}/32", index, gateway, m.ROUTE_TO_GUEST)
             alias = tap_alias(tap.name, tap.mac, tap.gateway if tap.mac else None)
             up.append(m.set_up(index, alias, what, to_guest_from=mac_of(gateway), without_addresses=bool(tap.mac)))
             beyond += self._add_route(route, what)
@@ -381,10 +450,6 @@ class Kernel:
 
     def _add_route(self, route: m.KernelRoute, what: str) -> list[Message]:
         return [m.add_route(family, route, what) for family in self._families]
-
-    def _route(self, route: Route) -> m.KernelRoute:
-        index = self.index(route.namespace, route.interface)
-        return m.KernelRoute(route.destination, index, route.via, route.source)
 
     def _send(self, batches: Mapping[str, list[Message]]) -> None:
         for name, messages in batches.items():

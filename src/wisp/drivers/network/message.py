@@ -5,7 +5,6 @@ Numbers are those of ``linux/rtnetlink.h``, ``if_link.h``, ``if_addr.h`` and ``p
 
 import struct
 from dataclasses import dataclass
-from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import NamedTuple
 
@@ -35,7 +34,7 @@ IFA_ADDRESS, IFA_LOCAL = 1, 2
 SET_NEIGHBOUR_TABLE = 67
 NDTA_NAME, NDTA_PARMS, NDTPA_IFINDEX, NDTPA_RETRANS_TIME, NDTPA_MCAST_PROBES, NDTPA_PROXY_DELAY = 1, 6, 1, 5, 11, 13
 NDA_DST, NDA_LLADDR = 1, 2
-RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC = 1, 4, 5, 7
+RTA_DST, RTA_OIF, RTA_PREFSRC = 1, 4, 7
 TCA_KIND, TCA_OPTIONS, TBF_PARMS, TBF_RATE64, TBF_BURST = 1, 2, 1, 4, 6
 
 IS_UP = 0x1
@@ -43,8 +42,8 @@ MAIN_TABLE = 254
 ROUTE_OF_PLAN, ROUTE_TO_GUEST = 0x57, 0x58
 TBF_HANDLE, TBF_CLASS, FIFO_HANDLE = 0x1_0000, 0x1_0001, 0x2_0000
 _ROOT = 0xFFFF_FFFF
-_UNICAST, _ON_LINK = 1, 4
-_SCOPE_UNIVERSE, _SCOPE_LINK, _SCOPE_ANY = 0, 253, 255
+_UNICAST = 1
+_SCOPE_LINK, _SCOPE_ANY = 253, 255
 _DOOMED_GROUP = 0x57
 _ETHERNET = 1
 _FRAME_BYTES = 1514
@@ -193,60 +192,37 @@ def add_neighbour(family: Family, index: int, address: str, mac: str, what: str)
 
 @dataclass(frozen=True, slots=True)
 class KernelRoute:
-    """A route of the main table.
+    """A route of the main table to what is right behind an interface: a guest, or a virtual address.
 
     Attributes:
-        destination: As ``10.0.32.0/20`` or ``default``.
+        destination: As ``10.0.32.2/32``.
         index: Index of the interface.
-        via: Next hop on that interface, or ``None``.
         source: Preferred source address, or ``None``.
         protocol: Whose it is: ``ROUTE_OF_PLAN`` or ``ROUTE_TO_GUEST``.
     """
 
     destination: str
     index: int
-    via: str | None
     source: str | None
     protocol: int = ROUTE_OF_PLAN
 
 
 def add_route(family: Family, route: KernelRoute, what: str) -> Message:
     """Add a route, or replace the one to the same destination."""
-    scope = _SCOPE_LINK if route.via is None else _SCOPE_UNIVERSE
-    flags = 0 if route.via is None else _ON_LINK
-    return Message(NEW_ROUTE, CREATE | REPLACE, _route(family, route, scope, flags), what)
+    return Message(NEW_ROUTE, CREATE | REPLACE, _route(family, route, _SCOPE_LINK), what)
 
 
 def delete_route(family: Family, route: KernelRoute, what: str) -> Message:
     """Take a route away."""
-    return Message(DELETE_ROUTE, 0, _route(family, route, _SCOPE_ANY, 0), what)
+    return Message(DELETE_ROUTE, 0, _route(family, route, _SCOPE_ANY), what)
 
 
-def _route(family: Family, route: KernelRoute, scope: int, flags: int) -> bytes:
-    length, to = _destination(family, route.destination)
-    header = ROUTE_HEADER.pack(family.number, length, 0, 0, MAIN_TABLE, route.protocol, scope, _UNICAST, flags)
-    body = header + number(RTA_OIF, route.index) + to
-    if route.via:
-        body += _address(family, RTA_GATEWAY, route.via)
-    if route.source:
-        body += _address(family, RTA_PREFSRC, route.source)
-    return body
-
-
-# The same few thousand addresses are in most routes, and to read one takes longer than all else about its route.
-@lru_cache(maxsize=1 << 16)
-def _address(family: Family, kind: int, address: str) -> bytes:
-    """Give the attribute with an address."""
-    return attribute(kind, family.packed(IPv4Address(address)))
-
-
-@lru_cache(maxsize=1 << 16)
-def _destination(family: Family, destination: str) -> tuple[int, bytes]:
-    """Give the length of a prefix, and its attribute."""
-    if destination == "default":
-        return 0, b""
-    network = IPv4Network(destination)
-    return network.prefixlen + family.prefix_bits, attribute(RTA_DST, family.packed(network.network_address))
+def _route(family: Family, route: KernelRoute, scope: int) -> bytes:
+    network = IPv4Network(route.destination)
+    length = network.prefixlen + family.prefix_bits
+    header = ROUTE_HEADER.pack(family.number, length, 0, 0, MAIN_TABLE, route.protocol, scope, _UNICAST, 0)
+    body = header + number(RTA_OIF, route.index) + attribute(RTA_DST, family.packed(network.network_address))
+    return body + attribute(RTA_PREFSRC, family.packed(IPv4Address(route.source))) if route.source else body
 
 
 def limit_rate(index: int, rate_bps: int, queue_packets: int, what: str) -> list[Message]:

@@ -8,7 +8,7 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
 REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
@@ -23,6 +23,7 @@ _TEXT = 1
 _NESTED, _KIND_MASK = 0x8000, 0x3FFF
 _SOL_NETLINK, _CAP_ACK, _EXTENDED_ACK, _STRICT_CHECK = 270, 10, 11, 12
 _BATCH = 64
+_MANY = 512
 _RECEIVE_BYTES = 256 * 1024
 _ECHOED_HEADER_BYTES = 20
 
@@ -157,6 +158,43 @@ class NetlinkSocket:
             if failure.errno not in fine:
                 raise failure
 
+    def request_all(self, kind: int, flags: int, bodies: Sequence[bytes], what: Callable[[int], str]) -> None:
+        """Send as many messages of one kind as you like; all are tried.
+
+        Args:
+            kind: As ``RTM_NEWROUTE``.
+            flags: Besides ``REQUEST``.
+            bodies: What follows each header; lengths are multiples of 4.
+            what: Says what the message at a place does, for the error if it fails.
+
+        Raises:
+            NetlinkError: The first that the kernel refused.
+        """
+        failure: NetlinkError | None = None
+        for start in range(0, len(bodies), _MANY):
+            some = bodies[start : start + _MANY]
+            first = self._sequence
+            self._sequence = (first + len(some)) & 0x7FFF_FFFF
+            asks = [*[REQUEST | flags] * (len(some) - 1), REQUEST | flags | ACK]
+            parts = [
+                _HEADER.pack(_HEADER.size + len(body), kind, asking, sequence, 0) + body
+                for sequence, (body, asking) in enumerate(zip(some, asks, strict=True), first)
+            ]
+            self._socket.send(b"".join(parts))
+            for place, body, said in self._answers_to(first, len(some)):
+                failure = failure or _failure(body, said, what(start + place))
+        if failure:
+            raise failure
+
+    def _answers_to(self, first: int, count: int) -> Iterator[tuple[int, bytes, int]]:
+        """Give place, body and flags of each answer to ``count`` messages, the last of which is always answered."""
+        place = -1
+        while place < count - 1:
+            for kind, flags, sequence, body in self._receive():
+                if kind == _ERROR and first <= sequence < first + count:
+                    place = sequence - first
+                    yield place, body, flags
+
     def transact(self, begin: Message, messages: Sequence[Message], end: Message) -> None:
         """Send messages that the kernel carries out together, or none of them.
 
@@ -203,7 +241,7 @@ class NetlinkSocket:
             for kind, flags, sequence, body in self._receive():
                 if kind != _ERROR or not first <= sequence < first + len(messages):
                     continue
-                if failure := _failure(body, flags, messages[sequence - first]):
+                if failure := _failure(body, flags, messages[sequence - first].what):
                     failures.append(failure)
                 if sequence == first + last or (is_one and sequence == first):
                     return failures
@@ -218,7 +256,7 @@ class NetlinkSocket:
                 is_whole = is_whole and not flags & _DUMP_INTERRUPTED
                 if kind == _DONE:
                     return found, is_whole
-                if kind == _ERROR and (failure := _failure(body, flags, message)):
+                if kind == _ERROR and (failure := _failure(body, flags, message.what)):
                     raise failure
                 found.append(body)
 
@@ -232,9 +270,9 @@ class NetlinkSocket:
             start += (length + 3) & ~3
 
 
-def _failure(body: bytes, flags: int, message: Message) -> NetlinkError | None:
+def _failure(body: bytes, flags: int, what: str) -> NetlinkError | None:
     code = -struct.unpack_from("=i", body)[0]
     if code == 0:
         return None
     reason = attributes(body, _ECHOED_HEADER_BYTES).get(_TEXT, b"") if flags & _ACK_HAS_TEXT else b""
-    return NetlinkError(code, message.what, as_text(reason))
+    return NetlinkError(code, what, as_text(reason))

@@ -8,7 +8,7 @@ from wisp.drivers.network.message import ROUTE_TO_GUEST, KernelRoute
 from wisp.drivers.network.shaping import directions, rules_of, waiting_packets
 from wisp.drivers.network.xtables import Passage
 from wisp.model.description import LinkShape
-from wisp.model.network import LinkEnd, Namespace, Network, Route, Tap, VirtualLink
+from wisp.model.network import LinkEnd, Namespace, Network, NextHop, Tap, VirtualLink
 
 SHAPE = LinkShape(rate_bps=8_000_001, delay_us=5_000, jitter_us=10, loss_ppm=7, queue_packets=9)
 LINES = ("link/l>b", "link/l>b icmp", "link/l>a", "link/l>a icmp")
@@ -19,7 +19,7 @@ LINK = VirtualLink(
     a_to_b=SHAPE,
 )
 TAP = Tap(name="web", namespace="host/b", interface="t-web", gateway="10.0.32.1/32", address="10.0.32.2")
-ROUTE = Route(namespace="host/a", destination="10.0.32.0/20", interface="l-l", via="172.16.0.1")
+TABLE = {"10.0.32.0/20": (NextHop("l-l", "172.16.0.1"),)}
 
 
 def loopback(address: str) -> Interface:
@@ -40,13 +40,12 @@ T = Interface(index=4, name="t-web", purpose=TapAlias("web"), is_up=True, forwar
 
 
 def world(a: Interface = A, b: Interface = B, tap: Interface = T) -> dict[str, Contents]:
-    first = Contents(interfaces={1: loopback("10.0.16.1/32"), 2: a}, routes=(KernelRoute(*ROUTE_VALUES),))
-    guest = KernelRoute("10.0.32.2/32", 4, None, "10.0.32.1", ROUTE_TO_GUEST)
+    first = Contents(interfaces={1: loopback("10.0.16.1/32"), 2: a}, table=TABLE)
+    guest = KernelRoute("10.0.32.2/32", 4, "10.0.32.1", ROUTE_TO_GUEST)
     second = Contents(interfaces={1: loopback("10.0.32.1/32"), 3: b, 4: tap}, routes=(guest,))
     return {"host/a": first, "host/b": second}
 
 
-ROUTE_VALUES = (ROUTE.destination, 2, ROUTE.via, None)
 WHOLE = Network(
     namespaces=frozenset((
         Namespace(name="host/a", address="10.0.16.1/32", forwards=True),
@@ -54,7 +53,7 @@ WHOLE = Network(
     )),
     links=frozenset((LINK,)),
     taps=frozenset((TAP,)),
-    routes=frozenset((ROUTE,)),
+    routes={"host/a": TABLE},
 )  # fmt: skip
 
 
@@ -72,7 +71,7 @@ def test_a_world_that_agrees_is_the_plan():
 
 
 def test_a_link_with_one_end_or_an_end_that_is_down_is_none_and_its_routes_neither():
-    half = replace(WHOLE, links=frozenset(), routes=frozenset())
+    half = replace(WHOLE, links=frozenset(), routes={})
     assert seen(world(b=replace(B, purpose=None))) == half
     assert seen(world(b=replace(B, is_up=False))) == half
 

@@ -8,14 +8,31 @@ from ipaddress import IPv4Address
 import pytest
 
 from wisp.drivers.network import message as m
+from wisp.drivers.network import nexthops as nh
 from wisp.drivers.network.contents import kept_rate_bps
-from wisp.drivers.network.netlink import Message, as_text, attribute, attributes, encode, nested, number, text
+from wisp.drivers.network.netlink import (
+    CREATE,
+    REPLACE,
+    Message,
+    as_text,
+    attribute,
+    attributes,
+    encode,
+    nested,
+    number,
+    text,
+)
 from wisp.drivers.network.xtables import IPV4_TABLE, IPV6_TABLE, Passage
 
 # Recorded with strace from iproute2 6.1; interface index 3.
-IP_ROUTE_REPLACE = bytes.fromhex(  # 10.0.32.0/20 via 172.16.0.1 dev eth0 onlink src 10.0.16.1 proto 87
-    "3c00000018000505279e036b0000000002140000fe57000104000000080001000a00200008000500ac100001"
-    "080007000a0010010800040003000000"
+IP_NEXTHOP_REPLACE = bytes.fromhex(  # id 14 via 172.16.0.1 dev v0 onlink proto 87
+    "3000000068000505eca2046b000000000200570004000000080001000e00000008000600ac1000010800050003000000"
+)
+IP_GROUP_REPLACE = bytes.fromhex(  # id 18 group 14/16 proto 87
+    "3400000068000505eca2046b0000000000005700000000000800010012000000140002000e000000000000001000000000000000"
+)
+IP_ROUTE_REPLACE = bytes.fromhex(  # 10.0.32.0/20 nhid 18 src 10.0.16.1 proto 87
+    "3400000018000505eca2046b0000000002140000fe57000100000000080001000a00200008001e0012000000080007000a001001"
 )
 IP_ADDRESS_REPLACE = bytes.fromhex(  # 10.0.16.1/32 dev eth0
     "2800000014000505279e036b000000000220000003000000080002000a001001080001000a001001"
@@ -38,11 +55,19 @@ def datagram(message: Message, recorded: bytes) -> bytes:
     return encode([message], struct.unpack_from("=I", recorded, 8)[0])
 
 
+def test_a_next_hop():
+    sent = datagram(nh.new_hop([m.IPV4], 7, 3, "172.16.0.1", "")[0], IP_NEXTHOP_REPLACE)
+    assert sent[:24] == IP_NEXTHOP_REPLACE[:24]
+    assert attributes(sent, 24) == attributes(IP_NEXTHOP_REPLACE, 24)
+
+
+def test_several_next_hops():
+    assert datagram(nh.new_group([m.IPV4], 9, [7, 8], "")[0], IP_GROUP_REPLACE) == IP_GROUP_REPLACE
+
+
 def test_a_route():
-    route = m.KernelRoute("10.0.32.0/20", 3, "172.16.0.1", "10.0.16.1")
-    sent = datagram(m.add_route(m.IPV4, route, ""), IP_ROUTE_REPLACE)
-    assert sent[:28] == IP_ROUTE_REPLACE[:28]
-    assert attributes(sent, 28) == attributes(IP_ROUTE_REPLACE, 28)
+    body = nh.route_head(m.IPV4, "10.0.32.0/20") + nh.route_tail(m.IPV4, 0, 9, "10.0.16.1")
+    assert datagram(Message(m.NEW_ROUTE, CREATE | REPLACE, body, ""), IP_ROUTE_REPLACE) == IP_ROUTE_REPLACE
 
 
 def test_an_address():
@@ -50,13 +75,24 @@ def test_an_address():
 
 
 def test_ipv6_is_the_same_behind_a_prefix():
-    route = m.KernelRoute("10.0.32.0/20", 3, "172.16.0.1", "10.0.16.1")
     prefix = bytes.fromhex("fd5769730070000000000000")
-    four = attributes(m.add_route(m.IPV4, route, "").body, m.ROUTE_HEADER.size)
-    six = m.add_route(m.IPV6, route, "").body
-    assert six[:2] == bytes([10, 96 + 20])
-    for each, content in attributes(six, m.ROUTE_HEADER.size).items():
-        assert content == (four[each] if each == m.RTA_OIF else prefix + four[each])
+    four, six = nh.new_hop([m.IPV4, m.IPV6], 7, 3, "172.16.0.1", "")
+    assert attributes(six.body, 8)[nh.NHA_GATEWAY] == prefix + attributes(four.body, 8)[nh.NHA_GATEWAY]
+    ids = [int.from_bytes(attributes(each.body, 8)[nh.NHA_ID], "little") for each in (four, six)]
+    assert ids == [14, 15]
+    head, tail = nh.route_head(m.IPV6, "10.0.32.0/20"), nh.route_tail(m.IPV6, 1, 7, "10.0.16.1")
+    assert head[:2] == bytes([10, 96 + 20])
+    assert attributes(head + tail, m.ROUTE_HEADER.size) == {
+        m.RTA_DST: prefix + bytes([10, 0, 32, 0]),
+        nh.RTA_NH_ID: bytes([15, 0, 0, 0]),
+        m.RTA_PREFSRC: prefix + bytes([10, 0, 16, 1]),
+    }
+    route = m.KernelRoute("10.0.32.2/32", 3, "10.0.16.1")
+    four_body, six_body = (m.add_route(family, route, "").body for family in (m.IPV4, m.IPV6))
+    assert six_body[:2] == bytes([10, 128])
+    plain = attributes(four_body, m.ROUTE_HEADER.size)
+    for each, content in attributes(six_body, m.ROUTE_HEADER.size).items():
+        assert content == (plain[each] if each == m.RTA_OIF else prefix + plain[each])
     assert m.IPV6.ipv4_of(prefix + bytes([10, 0, 16, 1])) == IPv4Address("10.0.16.1")
     assert m.IPV6.ipv4_of(bytes(12) + bytes([10, 0, 16, 1])) is None
 
