@@ -1,5 +1,6 @@
 """Networks of routers whose links come, go and change at random: what changes of routes are tried on."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
@@ -9,8 +10,10 @@ from wisp.model.observation import ObservedState
 from wisp.model.plan import Assignments, Infeasible
 from wisp.planning import plan
 from wisp.primitives.errors import StateError
+from wisp.reconcile.network import difference
+from wisp.reconcile.safety import unsafe_step
 
-_DELAYS_US = (0, 0, 1, 1, 2, 5, 50)  # few, so that paths of equal cost are common
+DELAYS_US = (0, 0, 1, 1, 2, 5, 50)  # few, so that paths of equal cost are common
 
 
 class RoutersAtRandom:
@@ -19,10 +22,11 @@ class RoutersAtRandom:
     Args:
         routers: How many there are at first; one to three times as many links.
         rng: Chance.
+        delays_us: What delays links may have [µs].
     """
 
-    def __init__(self, routers: int, rng: Random) -> None:
-        self._rng, self._made = rng, 0
+    def __init__(self, routers: int, rng: Random, delays_us: Sequence[int] = DELAYS_US) -> None:
+        self._rng, self._made, self._delays_us = rng, 0, delays_us
         self._assignments = Assignments()
         self.routers = [self._new_router() for _ in range(routers)]
         self.links: list[Link] = []
@@ -51,7 +55,7 @@ class RoutersAtRandom:
         if len(self.routers) > 1:
             self._made += 1
             first, second = self._rng.sample(self.routers, 2)
-            forward, backward = (LinkShape(delay_us=self._rng.choice(_DELAYS_US)) for _ in range(2))
+            forward, backward = (LinkShape(delay_us=self._rng.choice(self._delays_us)) for _ in range(2))
             ends = (first.name, second.name)
             self.links.append(Link(name=f"l{self._made}", ends=ends, forward=forward, backward=backward))
 
@@ -62,7 +66,7 @@ class RoutersAtRandom:
     def _change_link(self) -> None:
         if self.links:
             place = self._rng.randrange(len(self.links))
-            shape = LinkShape(delay_us=self._rng.choice(_DELAYS_US))
+            shape = LinkShape(delay_us=self._rng.choice(self._delays_us))
             self.links[place] = replace(self.links[place], forward=shape)
 
     def _replace_router(self) -> None:
@@ -71,3 +75,18 @@ class RoutersAtRandom:
         self.links = [link for link in self.links if gone.name not in link.ends]
         self.routers.append(self._new_router())
         self._add_link()
+
+
+def unsafe_sequences(sequences: int, changes: int, rng: Random) -> int:
+    """Try so many sequences of changes of small networks on the model; give how many have a step that misleads."""
+    unsafe = 0
+    for _ in range(sequences):
+        network = RoutersAtRandom(rng.randint(2, 12), rng)
+        seen, is_safe = network.planned(), True
+        for _ in range(changes):
+            network.change()
+            wanted = network.planned()
+            is_safe = is_safe and not unsafe_step(difference(wanted, seen), seen=seen, wanted=wanted)
+            seen = wanted
+        unsafe += not is_safe
+    return unsafe

@@ -1,14 +1,17 @@
 """The network benchmark: how long networks of routers take to come and go, and what they cost."""
 
+import asyncio
+import random
 import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from wisp.bench import network_worker
+from wisp.bench.churn import unsafe_sequences
 from wisp.bench.cloud import CloudFactory
 from wisp.bench.figures import Figure, Report
 from wisp.bench.inside import done_inside
@@ -24,7 +27,9 @@ from wisp.primitives.values import frozen
 BARS = {
     "routers_1000_s": "creation <= 2, removal <= 3",
     "router_memory_bytes": "<= 838860",
+    "all_pairs_1000_s": "<= 12",
     "zoo_190_s": "<= 2",
+    "unsafe_steps": "<= 0",
 }
 PAIRS = 1_000
 Importer = Callable[[Path], Mapping[str, Any]]
@@ -38,9 +43,13 @@ class Size:
     links: int
     routes: int
     rounds: int
+    sequences: int
+    changes: int
 
 
-FULL, QUICK = Size(routers=1000, links=2000, routes=20, rounds=5), Size(routers=100, links=200, routes=20, rounds=2)
+FULL = Size(routers=1000, links=2000, routes=20, rounds=5, sequences=1000, changes=50)
+QUICK = Size(routers=100, links=200, routes=20, rounds=2, sequences=100, changes=5)
+SEED, CHANGES_EACH = 7, 6
 
 
 async def run_network(
@@ -70,15 +79,54 @@ async def run_network(
     for number in range(size.rounds):
         progress(Progress(phase=f"{size.routers} routers", done=number, total=size.rounds + 1))
         results.append(await _graph(native, size))
-    progress(Progress(phase=zoo.name, done=size.rounds, total=size.rounds + 1))
-    zoo_figure = await _zoo(native, make_cloud, zoo, import_topology, rounds=size.rounds)
-    return report(size, results, zoo_figure)
+    figures = []
+    for name, measure in (
+        ("every pair", _all_pairs(native, size)),
+        (zoo.name, _zoo(native, make_cloud, zoo, import_topology, rounds=size.rounds)),
+        ("changes", _unsafe_steps(native, size)),
+    ):
+        progress(Progress(phase=name, done=size.rounds, total=size.rounds + 1))
+        figures.append(await measure)
+    return report(size, results, figures)
 
 
 async def _graph(native: Path, size: Size) -> Result:
+    return await _done(native, routers=size.routers, links=size.links, routes=size.routes)
+
+
+async def _all_pairs(native: Path, size: Size) -> Figure:
+    name, samples = "all_pairs_1000_s", []
+    for _ in range(max(1, size.rounds // 2)):
+        result = await _done(native, routers=size.routers, links=size.links, pairs=PAIRS)
+        if result.arrived < PAIRS:
+            return Figure.missing(name, f"only {result.arrived} of {PAIRS} probes arrived", bar=BARS[name])
+        samples.append(result.creation_s)
+    note = (
+        f"{size.routers} routers, {size.links} links, every pair over all quickest paths, IPv4 and IPv6, from the graph"
+        f" to its network; then {PAIRS} probes all arrived"
+    )
+    return Figure.of_samples(name, samples, unit="s", bar=BARS[name], note=note)
+
+
+async def _unsafe_steps(native: Path, size: Size) -> Figure:
+    rng = random.Random(SEED)  # noqa: S311 - not for secrets
+    unsafe = await asyncio.to_thread(unsafe_sequences, size.sequences, CHANGES_EACH, rng)
+    result = await _done(native, changes=size.changes)
+    return Figure(
+        name="unsafe_steps",
+        value={"model": unsafe, "lost probes": result.sent - result.arrived},
+        unit="",
+        samples=size.sequences,
+        bar=BARS["unsafe_steps"],
+        note=f"{size.sequences} sequences of {CHANGES_EACH} random changes on the model, every step looked at;"
+        f" {size.changes} real ones of 10 routers, {result.sent} probes between those always joined",
+    )
+
+
+async def _done(native: Path, **what: int) -> Result:
     folder = Path(tempfile.mkdtemp(prefix="wisp-network-"))
     identity = await start_keeper(native, folder)
-    task = Task(keeper=str(folder), native=str(native), routers=size.routers, links=size.links, routes=size.routes)
+    task = Task(keeper=str(folder), native=str(native), **what)
     try:
         async with await KeeperClient.connect(folder) as keeper:
             return await done_inside(keeper, folder, network_worker, task, Result)
@@ -125,7 +173,7 @@ async def _zoo_round(native: Path, make_cloud: CloudFactory, zoo: Path, import_t
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def report(size: Size, results: list[Result], zoo: Figure) -> Report:
+def report(size: Size, results: list[Result], more: Sequence[Figure]) -> Report:
     """Give the report of what was found."""
     creation = statistics.median(result.creation_s for result in results)
     removal = statistics.median(result.removal_s for result in results)
@@ -151,7 +199,7 @@ def report(size: Size, results: list[Result], zoo: Figure) -> Report:
                 bar=BARS["router_memory_bytes"],
                 note="what the machine has less of, by router, links and routes included",
             ),
-            zoo,
+            *more,
         ),
         raw={
             "cases": {

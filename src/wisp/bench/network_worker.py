@@ -4,7 +4,6 @@ import asyncio
 import ctypes
 import os
 import random
-import socket
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,20 +11,23 @@ from pathlib import Path
 
 import msgspec
 
+from wisp.bench.churn import RoutersAtRandom
 from wisp.bench.density_worker import available_bytes
 from wisp.bench.inside import reporting
+from wisp.bench.prober import Prober, Stream
 from wisp.drivers.keeper.client import KeeperClient
 from wisp.drivers.network.contents import LOOPBACK, read_contents
 from wisp.drivers.network.emulated import EmulatedNetwork
 from wisp.drivers.network.message import IPV4
-from wisp.drivers.network.place import home, inside, open_place
+from wisp.drivers.network.place import home, open_place
+from wisp.model.description import DesiredState, Link, Router
 from wisp.model.network import LinkEnd, Namespace, Network, NextHop, NextHops, VirtualLink
-from wisp.planning import addressing
+from wisp.model.observation import ObservedState
+from wisp.model.plan import Infeasible
+from wisp.planning import addressing, plan
 from wisp.reconcile.network import difference
 
-PORT = 9
 SETTLE_S = 2.0
-PATIENCE_S = 10.0
 GONE_WITHIN_S = 60.0
 LIMIT = Path("/proc/sys/user/max_net_namespaces")
 # Those of a cloud without any router are fewer.
@@ -42,7 +44,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         keeper: Folder of the cloud's keeper.
         routers, links, routes: Size of a random graph to make and take away: all of it, and routes of each router.
-        pairs: With ``routers`` 0: so many random pairs of the routers that are there to probe.
+        pairs: So many random pairs of routers to probe: of those that are there with ``routers`` 0, else of a random
+            graph where each router has a route to every other.
+        changes: Of a small network, one after another, while its routers send to each other.
     """
 
     keeper: str
@@ -51,6 +55,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     links: int = 0
     routes: int = 0
     pairs: int = 0
+    changes: int = 0
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,25 +64,51 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         creation_s, removal_s: Time from the call until it is there, and until the kernel has taken all of it away [s].
         memory_bytes: What the machine had less of meanwhile [byte].
-        arrived: Probes that came from one router of a pair to the other.
+        sent, arrived: Probes that one router sent to another, and those of them that came there.
     """
 
     creation_s: float = 0
     removal_s: float = 0
     memory_bytes: int = 0
+    sent: int = 0
     arrived: int = 0
+
+
+def edges_at_random(routers: int, links: int, rng: random.Random) -> list[tuple[int, int]]:
+    """Give the pairs of routers that a connected random graph joins."""
+    edges = {(rng.randrange(number), number) for number in range(1, routers)}
+    while len(edges) < links:
+        first, second = sorted(rng.sample(range(routers), 2))
+        edges.add((first, second))
+    return sorted(edges)
+
+
+def all_pairs(routers: int, links: int, rng: random.Random) -> Network:
+    """Plan a connected random graph where every router reaches every other over its quickest paths."""
+    names = [str(number) for number in range(routers)]
+    made = plan(
+        DesiredState(
+            name="bench",
+            routers=tuple(Router(name=name) for name in names),
+            links=tuple(
+                Link(name=str(number), ends=(names[first], names[second]))
+                for number, (first, second) in enumerate(edges_at_random(routers, links, rng))
+            ),
+        ),
+        ObservedState(),
+        rng=rng,
+    )
+    if isinstance(made, Infeasible):
+        raise ValueError(str(made))
+    return made.network
 
 
 def graph(routers: int, links: int, routes: int, rng: random.Random) -> Network:
     """Give a connected random graph of routers; each has routes to the next ones by number, over any of its links."""
     addresses = [str(addressing.ROUTERS[number + 1]) for number in range(routers)]
-    edges = {(rng.randrange(number), number) for number in range(1, routers)}
-    while len(edges) < links:
-        first, second = sorted(rng.sample(range(routers), 2))
-        edges.add((first, second))
     ways: list[list[NextHops]] = [[] for _ in range(routers)]
     made = []
-    for number, (first, second) in enumerate(sorted(edges)):
+    for number, (first, second) in enumerate(edges_at_random(routers, links, rng)):
         here, there = addressing.transit(number)
         a = LinkEnd(namespace=_name(first), interface=f"l{len(ways[first])}", address=here)
         b = LinkEnd(namespace=_name(second), interface=f"l{len(ways[second])}", address=there)
@@ -108,10 +139,17 @@ def _name(router: int) -> str:
 async def measure(task: Task, folder: Path) -> Result:
     """Do the task."""
     keeper = await KeeperClient.connect(Path(task.keeper))
-    if task.routers == 0:
+    if task.routers == task.changes == 0:
         return Result(arrived=await _probe(keeper, task.pairs))
     network = EmulatedNetwork(keeper, native=Path(task.native), log=folder / "delay.log")
-    wanted = graph(task.routers, task.links, task.routes, random.Random(SEED))  # noqa: S311 - not for secrets
+    if task.changes:
+        return await _changes(keeper, network, task.changes)
+    rng = random.Random(SEED)  # noqa: S311 - not for secrets
+    if task.pairs:
+        begin = time.monotonic()
+        await network.apply(difference(all_pairs(task.routers, task.links, rng), Network()))
+        return Result(creation_s=time.monotonic() - begin, arrived=await _probe(keeper, task.pairs))
+    wanted = graph(task.routers, task.links, task.routes, rng)
     before_bytes = available_bytes()
     begin = time.monotonic()
     await network.apply(difference(wanted, Network()))
@@ -158,42 +196,61 @@ async def _probe(keeper: KeeperClient, pairs: int) -> int:
     names = sorted(name for name in await keeper.held() if name.startswith("netns/router/"))
     descriptors = await keeper.fetch(names)
     rng = random.Random(SEED)  # noqa: S311 - not for secrets
-    chosen = [tuple(rng.sample(range(len(names)), 2)) for _ in range(pairs)]
-    return await asyncio.to_thread(_arrivals, descriptors, chosen)
-
-
-def _arrivals(descriptors: list[int], chosen: list[tuple[int, ...]]) -> int:
-    back_to, sockets, addresses = home(), [], []
+    chosen = [tuple(rng.sample(names, 2)) for _ in range(pairs)]
+    arrived = await asyncio.to_thread(_arrivals, dict(zip(names, descriptors, strict=True)), chosen)
     for descriptor in descriptors:
-        place = open_place(descriptor, back_to)
-        addresses.append(str(read_contents(place.netlink, (IPV4,)).interfaces[LOOPBACK].address).partition("/")[0])
-        with inside(descriptor, back_to):
-            made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        os.close(descriptor)
+    return arrived
+
+
+def _arrivals(namespaces: dict[str, int], chosen: list[tuple[str, ...]]) -> int:
+    addresses, back_to = {}, home()
+    for name, descriptor in namespaces.items():
+        place = open_place(os.dup(descriptor), back_to)
+        addresses[name] = str(read_contents(place.netlink, (IPV4,)).interfaces[LOOPBACK].address).partition("/")[0]
         place.close()
-        made.bind(("0.0.0.0", PORT))  # noqa: S104 - inside of the cloud
-        sockets.append(made)
+    prober = Prober(namespaces)
     for number, (source, target) in enumerate(chosen):
-        sockets[source].sendto(number.to_bytes(4, "big"), (addresses[target], PORT))
-    arrived: set[int] = set()
-    end = time.monotonic() + PATIENCE_S
-    while len(arrived) < len(chosen) and time.monotonic() < end:
-        for number, (_, target) in enumerate(chosen):
-            if number not in arrived:
-                arrived |= _received(sockets[target])
-        time.sleep(0.005)
-    for made in sockets:
-        made.close()
-    os.close(back_to)
+        prober.send(number, source, addresses[target])
+    arrived = prober.arrived(len(chosen))
+    prober.close()
     return len(arrived)
 
 
-def _received(socket_: socket.socket) -> set[int]:
-    found = set()
-    try:
-        while True:
-            found.add(int.from_bytes(socket_.recv(16), "big"))
-    except BlockingIOError:
-        return found
+async def _changes(keeper: KeeperClient, network: EmulatedNetwork, changes: int) -> Result:
+    """Change a small network again and again while every router sends to every other that it can always reach."""
+    rng = random.Random(SEED)  # noqa: S311 - not for secrets
+    routers = RoutersAtRandom(10, rng, delays_us=(0,))
+    seen, sent, arrived = routers.planned(), 0, 0
+    await network.apply(difference(seen, Network()))
+    for _ in range(changes):
+        routers.change()
+        wanted = routers.planned()
+        namespaces = [each.name for each in sorted(seen.namespaces & wanted.namespaces, key=lambda each: each.name)]
+        descriptors = await keeper.fetch([f"netns/{name}" for name in namespaces])
+        prober = Prober(dict(zip(namespaces, descriptors, strict=True)))
+        try:
+            with Stream(prober, _always_reached(namespaces, seen, wanted)) as stream:
+                await network.apply(difference(wanted, seen))
+            sent += stream.sent
+            arrived += len(await asyncio.to_thread(prober.arrived, stream.sent))
+        finally:
+            prober.close()
+            for descriptor in descriptors:
+                os.close(descriptor)
+        seen = wanted
+    return Result(sent=sent, arrived=arrived)
+
+
+def _always_reached(names: list[str], seen: Network, wanted: Network) -> list[tuple[str, str]]:
+    """Give every one that sends and the address of each that it reaches before and after."""
+    addresses = {each.name: str(each.address) for each in wanted.namespaces}
+    return [
+        (source, addresses[target].partition("/")[0])
+        for source in names
+        for target in names
+        if all(addresses[target] in each.routes.get(source, {}) for each in (seen, wanted))
+    ]
 
 
 def main() -> None:

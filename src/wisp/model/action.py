@@ -58,10 +58,15 @@ class RemoveTap:
 
 @frozen
 class SetRoutes:
-    """Give destinations these next hops in one namespace; one without any is taken away. Other routes stay."""
+    """Give destinations these next hops in one namespace; one without any is taken away. Other routes stay.
+
+    Attributes:
+        turn: Neighbouring actions of the same turn may be carried out in any order, or at once.
+    """
 
     namespace: str
     routes: Mapping[str, tuple[NextHop, ...]]
+    turn: int = 0
 
 
 @frozen

@@ -11,7 +11,7 @@ link                       172.16.0.0/13       the /31 of its index, from 0
 router                     172.24.0.0/13       from the first on
 =========================  ==================  =====================================================
 
-What was given out stays, as long as it still fits; what is free is given out lowest first.
+What was given out stays, as long as it still fits; what is free, and was before, is given out lowest first.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -123,10 +123,13 @@ def _numbers(
     what: str,
     others: Collection[int] = (),
 ) -> dict[str, int]:
-    """Give each name its previous number where allowed, else the lowest free one that is none of ``others``."""
+    """Give each name its previous number where allowed, else the lowest that is none of ``others`` and was nobody's.
+
+    What goes may still be there when what comes is made, and two with one number would be in each other's way.
+    """
     wanted = list(names)
     kept = {name: previous[name] for name in wanted if previous.get(name, -1) in allowed}
-    free = _free({*kept.values(), *others}, allowed.start)
+    free = _free({*previous.values(), *others}, allowed.start)
     numbers = {name: kept[name] if name in kept else next(free) for name in wanted}
     if any(number not in allowed for number in numbers.values()):
         raise StateError(f"{len(wanted)} {what}, at most {len(allowed)} have addresses; use fewer")

@@ -136,16 +136,16 @@ class Realisation:
         attached: dict[str, list[str]] = {}
         for device in self._devices:
             attached.setdefault(self._host_of_device(device), []).append(f"{self._address(device.name)}/32")
-        hops = {node: self._hops(node) for node in self._topology.hosts}
+        known = {node: (self._hops(node), tables[node]) for node in self._topology.hosts}
         for node in self._topology.hosts:
             destinations = (self._subnets[node], *attached.get(node, ()))
             for source, ways in self._topology.ways_to(node).items():
-                there = hops[source]
-                if ways not in there:
-                    there[ways] = tuple(sorted(hop for way in ways for hop in there[way,]))
+                hops, table = known[source]
+                if ways not in hops:
+                    hops[ways] = tuple(sorted(hop for way in ways for hop in hops[way,]))
                 for destination in destinations:
-                    tables[source][destination] = there[ways]
-        routes = {self._node(node): table for node, table in tables.items()}
+                    table[destination] = hops[ways]
+        routes = {self._node(node): table for node, table in tables.items() if table}
         for namespace, destination, hop in (*self._leaf_routes(), *self._egress.routes()):
             routes.setdefault(namespace, {})[destination] = (hop,)
         return routes

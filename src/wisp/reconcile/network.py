@@ -70,13 +70,27 @@ def _interfaces(links: Iterable[VirtualLink], taps: Iterable[Tap]) -> set[tuple[
 
 
 def _in_the_way(unlinked: set[VirtualLink], wanted: Network, seen: Network, remade: set[str]) -> set[VirtualLink]:
-    """Give the links whose name, interface or namespace something new is to have."""
+    """Give the links whose name, interface, address or namespace something new is to have."""
     names = {link.name for link in wanted.links}
-    places = _interfaces(wanted.links - seen.links, wanted.taps - seen.taps)
+    new = wanted.links - seen.links
+    taken = _interfaces(new, wanted.taps - seen.taps) | _addresses(new)
     return {
         link
         for link in unlinked
-        if link.name in names or remade & {link.a.namespace, link.b.namespace} or places & _interfaces((link,), ())
+        if link.name in names
+        or remade & {link.a.namespace, link.b.namespace}
+        or taken & (_interfaces((link,), ()) | _addresses((link,)))
+    }
+
+
+def _addresses(links: Iterable[VirtualLink]) -> set[tuple[str, str]]:
+    """Give (namespace, address) of each address of a link, of its own end and of the other: both must be free there."""
+    return {
+        (end.namespace, each.address)
+        for link in links
+        for end in (link.a, link.b)
+        for each in (link.a, link.b)
+        if each.address
     }
 
 

@@ -61,7 +61,11 @@ def route_changes(wanted: Tables, seen: Tables, before: Tables, peers: Peers) ->
         if end := dict.fromkeys(now.keys() - there.keys(), ()):
             ends[namespace] = {to: end[to] for to in sorted(end)}
     steps = [*_in_rounds(puts, wanted, before, peers), ends]
-    return [SetRoutes(namespace=namespace, routes=routes) for step in steps for namespace, routes in step.items()]
+    return [
+        SetRoutes(namespace=namespace, routes=routes, turn=turn)
+        for turn, step in enumerate(steps)
+        for namespace, routes in step.items()
+    ]
 
 
 def _in_rounds(puts: _Change, wanted: Tables, before: Tables, peers: Peers) -> Iterator[_Change]:

@@ -2,7 +2,7 @@
 
 from random import Random
 
-from wisp.bench.network_worker import graph
+from wisp.bench.network_worker import all_pairs, graph
 
 
 def test_a_graph_is_connected_and_its_routes_leave_over_its_links() -> None:
@@ -22,3 +22,9 @@ def test_a_graph_is_connected_and_its_routes_leave_over_its_links() -> None:
         joined = ({link.a.namespace, link.b.namespace} for link in made.links)
         edge = {each for pair in joined if pair & reached for each in pair} - reached
     assert len(reached) == 50
+
+
+def test_every_router_of_all_pairs_has_a_route_to_every_other() -> None:
+    made = all_pairs(30, 60, Random(1))
+    assert [len(table) for table in made.routes.values()] == [29] * 30
+    assert len(made.links) == 60

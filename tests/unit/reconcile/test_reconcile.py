@@ -162,7 +162,7 @@ def test_a_route_is_replaced_in_one_step_and_a_stray_one_removed():
     done = actions(seen(InstanceState.READY), network=replace(NETWORK, routes={"host/h": other}))
     assert done == (
         SetRoutes(namespace="host/h", routes={"d": (NextHop("l"),)}),
-        SetRoutes(namespace="host/h", routes={"e": ()}),
+        SetRoutes(namespace="host/h", routes={"e": ()}, turn=1),
     )
 
 

@@ -306,8 +306,9 @@ class EmulatedNetwork:
         await self._keeper.release([_TAP + tap.name for tap in taps])
 
     async def _set_routes(self, actions: Sequence[SetRoutes], state: NetworkState) -> None:
-        changes = [(action.namespace, _own_address(state, action.namespace), action.routes) for action in actions]
-        await self._blocking(self._kernel.set_routes, changes)
+        for _, turn in groupby(actions, lambda action: action.turn):
+            changes = [(each.namespace, _own_address(state, each.namespace), each.routes) for each in turn]
+            await self._blocking(self._kernel.set_routes, changes)
 
     async def _write_members(
         self, actions: Sequence[SetVirtualAddress | RemoveVirtualAddress], state: NetworkState

@@ -7,7 +7,8 @@ one message can name what the message before it made.
 import os
 import socket
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from errno import ENODEV, ENOENT, ESRCH
@@ -26,6 +27,9 @@ from wisp.model.network import LinkEnd, Namespace, NextHops, RoutingTable, Tap, 
 from wisp.primitives.errors import MissingPrerequisite
 
 _Batches = defaultdict[str, list[Message]]
+# More do not help: most of the kernel's network is behind one lock.
+_THREADS = 2
+_WORTH_THREADS = 16
 
 
 @dataclass(slots=True)
@@ -168,9 +172,14 @@ class Kernel:
         """Make namespaces and give their descriptors; they vanish unless somebody else holds those."""
         # To say a setting takes as long as to look it up once for all.
         inherits = p.inherited(self._home) if len(namespaces) > 1 else {}
-        for namespace in namespaces:
-            place = p.make(self._home, forwards=namespace.forwards, strict=namespace.strict, inherits=inherits)
-            self._rooms[namespace.name] = _Room(place, rules={}, members={})
+        by_name = {namespace.name: namespace for namespace in namespaces}
+
+        def make(name: str) -> None:
+            wanted = by_name[name]
+            place = p.make(self._home, forwards=wanted.forwards, strict=wanted.strict, inherits=inherits)
+            self._rooms[name] = _Room(place, rules={}, members={})
+
+        self._each(by_name, make)
         batches: _Batches = defaultdict(list)
         for namespace in namespaces:
             what = f"setting up namespace {namespace.name}"
@@ -197,6 +206,9 @@ class Kernel:
                 batches[end.namespace].append(m.set_up(index, alias, what))
                 if end.address:
                     batches[end.namespace] += self._add_address(index, end.address, what)
+                if address := _alone(link.b if end is link.a else link.a):
+                    # Nobody needs to ask for what is known; and the kernel keeps no more answers than a thousand.
+                    batches[end.namespace] += self._add_neighbour(index, address, what)
             self._limit(batches, link)
         self._send(batches)
 
@@ -295,13 +307,30 @@ class Kernel:
         return made
 
     def set_routes(self, changes: Iterable[tuple[str, str, RoutingTable]]) -> None:
-        """Give destinations their next hops, or take away those without, one namespace after another.
+        """Give destinations their next hops, or take away those without, in any order.
 
         Args:
             changes: Namespace, its own address (empty for none), and routes by destination.
         """
+        by_namespace: defaultdict[str, list[tuple[str, RoutingTable]]] = defaultdict(list)
         for namespace, source, routes in changes:
-            self._set_routes(namespace, source, routes)
+            by_namespace[namespace].append((source, routes))
+
+        def set_all(name: str) -> None:
+            for source, routes in by_namespace[name]:
+                self._set_routes(name, source, routes)
+
+        self._each(by_namespace, set_all)
+
+    def _each(self, names: Collection[str], call: Callable[[str], object]) -> None:
+        """Do something for each of some namespaces, several at a time: the kernel works on them side by side."""
+        if len(names) < _WORTH_THREADS:
+            for name in names:
+                call(name)
+            return
+        with ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="network") as pool:
+            for _ in pool.map(call, names):
+                pass
 
     def _set_routes(self, namespace: str, source: str, routes: RoutingTable) -> None:
         room = self._rooms[namespace]
@@ -403,8 +432,9 @@ class Kernel:
 
     def _veth(self, link: VirtualLink) -> Message:
         first, second = self._rooms[link.a.namespace], self._rooms[link.b.namespace]
-        a = m.VethEnd(first.place.netns, first.take(link.a.interface), link.a.interface)
-        b = m.VethEnd(second.place.netns, second.take(link.b.interface, a.index), link.b.interface)
+        macs = (mac_of(address) if (address := _alone(end)) else None for end in (link.a, link.b))
+        a = m.VethEnd(first.place.netns, first.take(link.a.interface), link.a.interface, next(macs))
+        b = m.VethEnd(second.place.netns, second.take(link.b.interface, a.index), link.b.interface, next(macs))
         return m.new_veth(a, b, f"making link {link.name}")
 
     def _limit(self, batches: _Batches, link: VirtualLink) -> None:
@@ -439,7 +469,7 @@ class Kernel:
             if tap.mac:
                 # Who is known need not be asked. An address on each of thousands of taps takes the kernel minutes.
                 beyond.append(m.ask_often(m.IPV4, index, what))
-                beyond += [m.add_neighbour(family, index, tap.address, tap.mac, what) for family in self._families]
+                beyond += self._add_neighbour(index, tap.address, what)
             else:
                 beyond += [m.ask_often(family, index, what) for family in self._families]
                 beyond += self._add_address(index, tap.gateway, what)
@@ -448,12 +478,20 @@ class Kernel:
     def _add_address(self, index: int, address: str, what: str) -> list[Message]:
         return [m.add_address(family, index, address, what) for family in self._families]
 
+    def _add_neighbour(self, index: int, address: str, what: str) -> list[Message]:
+        return [m.add_neighbour(family, index, address, mac_of(address), what) for family in self._families]
+
     def _add_route(self, route: m.KernelRoute, what: str) -> list[Message]:
         return [m.add_route(family, route, what) for family in self._families]
 
     def _send(self, batches: Mapping[str, list[Message]]) -> None:
         for name, messages in batches.items():
             self._rooms[name].place.netlink.request(messages)
+
+
+def _alone(end: LinkEnd) -> str:
+    """Give an end's address without its prefix; empty for none."""
+    return (end.address or "").partition("/")[0]
 
 
 def _aliases(link: VirtualLink, *, in_force: bool) -> tuple[tuple[LinkEnd, str], tuple[LinkEnd, str]]:

@@ -97,11 +97,13 @@ class VethEnd:
         netns: Descriptor of its namespace.
         index: Interface index there, free so far.
         name: Interface name there.
+        mac: Hardware address; ``None`` for any.
     """
 
     netns: int
     index: int
     name: str
+    mac: str | None = None
 
     def attributes(self) -> bytes:
         """Give what both ends are made with. One queue is enough, and many cost time and memory."""
@@ -110,6 +112,7 @@ class VethEnd:
             number(IFLA_NET_NS_FD, self.netns),
             number(IFLA_TX_QUEUES, 1),
             number(IFLA_RX_QUEUES, 1),
+            b"" if self.mac is None else attribute(IFLA_ADDRESS, packed_mac(self.mac)),
         ))  # fmt: skip
 
 
