@@ -3,10 +3,11 @@
 The same core runs under asyncio (``runner``) and under a simulator's heap. An outcome comes back as an event.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
+from wisp.controller.discovery import Discovery
 from wisp.controller.operations import Operations, kind_of
 from wisp.controller.records import Records
 from wisp.controller.scaling import Decision, Scaling
@@ -24,6 +25,7 @@ from wisp.model.action import (
     StopInstance,
 )
 from wisp.model.description import DesiredState
+from wisp.model.fault import Fault
 from wisp.model.instance import InstanceState, ObservedInstance
 from wisp.model.load import LoadReported
 from wisp.model.network import Network
@@ -44,6 +46,7 @@ from wisp.model.report import (
     Report,
 )
 from wisp.planning import plan as make_plan
+from wisp.planning.fault import taken_apart
 from wisp.primitives.chance import Rng
 from wisp.primitives.time import Duration, Instant
 from wisp.primitives.values import frozen
@@ -58,11 +61,12 @@ STUCK_AFTER = 3
 
 @frozen
 class DesiredChanged:
-    """A new desired state was stored; ``None`` asks for an empty cloud."""
+    """A new desired state or other faults were stored; ``None`` asks for an empty cloud."""
 
     revision: int
     desired: DesiredState | None
     cause: Cause = Cause.WISH
+    faults: tuple[Fault, ...] = ()
 
 
 @frozen
@@ -139,6 +143,8 @@ class ControllerCore:
         self._operations, self._before = Operations(operations), before
         self._desired, self._scaling = DesiredState(name=""), Scaling()
         self._has_network = False
+        self._discovery = Discovery()
+        self.faults: tuple[Fault, ...] = ()
 
     @property
     def instances(self) -> Mapping[str, ObservedInstance]:
@@ -155,6 +161,7 @@ class ControllerCore:
             self._take_in(event, now)
         if decisions:
             self._scale(decisions, now)
+        self._discover(now)
         step = self._next_step(now)
         self._due_at = step.wake_at
         return step
@@ -189,6 +196,7 @@ class ControllerCore:
         match event:
             case DesiredChanged():
                 self._replan(event, now)
+                self._take_faults(event.faults, now)
             case NetworkObserved(network=network):
                 self._saw_network(network)
             case InstanceFound(seen=seen):
@@ -230,9 +238,53 @@ class ControllerCore:
         self._tell(now, "planned", f"revision {event.revision}", f"{len(decided.instances)} instances placed")
 
     def _follow_plan(self, decided: Plan) -> None:
-        self.plan = decided
+        self.plan = decided = replace(decided, faults=taken_apart(self.faults, self._desired))
         self.observed = replace(self.observed, assignments=decided.assignments)
         self._notes.planned = (self.revision, decided)
+
+    def _take_faults(self, faults: tuple[Fault, ...], now: Instant) -> None:
+        """Have these faults and no others, and say which came and went."""
+        if self.plan is None or faults == self.faults:
+            return
+        for fault in self.faults:
+            if fault not in faults:
+                self._tell(now, "fault-ended", fault.subject, f"{fault.action} no more")
+        for fault in faults:
+            if fault not in self.faults:
+                self._tell(now, "fault", fault.subject, str(fault.action), Severity.WARNING)
+        self.faults = faults
+        self._follow_plan(self.plan)
+
+    def _discover(self, now: Instant) -> None:
+        """Lead around what is seen to be down, and have what ran there started elsewhere."""
+        if self.plan is None:
+            return
+        if self._before is not None and self.observed.network.namespaces:
+            self._discovery.meet(self._before.network)
+            self._before = None
+        self._discovery.look(self.observed.network, self.plan, now=now)
+        links = self._discovery.links_down
+        hosts = self._discovery.hosts_down(self._desired.detection, now=now)
+        if (links, hosts) == (self.observed.links_down, self.observed.hosts_down):
+            return
+        self._tell_of("link", self.observed.links_down, links, now)
+        self._tell_of("host", self.observed.hosts_down, hosts, now)
+        self.observed = replace(self.observed, links_down=links, hosts_down=hosts)
+        decided = make_plan(self._desired, self.observed, rng=self._rng())
+        if isinstance(decided, Infeasible):
+            names = ", ".join(conflict.instance for conflict in decided.conflicts)
+            self._tell(now, "plan-infeasible", names, "no other host can take it; it waits", Severity.ERROR)
+            decided = make_plan(self._desired, replace(self.observed, hosts_down=frozenset()), rng=self._rng())
+        if not isinstance(decided, Infeasible):
+            self._follow_plan(decided)
+
+    def _tell_of(self, what: str, before: Collection[str], after: Collection[str], now: Instant) -> None:
+        """Tell which links or hosts went down and which came up."""
+        for name in sorted(set(after) - set(before)):
+            why = "no carrier" if what == "link" else f"silent for {self._desired.detection.seconds:g} s"
+            self._tell(now, f"{what}-down", name, why, Severity.WARNING)
+        for name in sorted(set(before) - set(after)):
+            self._tell(now, f"{what}-up", name, "it is back")
 
     def _decisions(self, load: LoadReported) -> Sequence[Decision]:
         """Say what the load asks for; nothing while anything else is under way."""
@@ -521,9 +573,10 @@ class ControllerCore:
         if self.plan is None:
             return None
         wake = wake_at(self.plan, self.observed, now=now)
+        due = [*self._discovery.due(self._desired.detection, now=now), *((wake,) if wake else ())]
         if now < self._network_retry_at:
-            return min(wake or self._network_retry_at, self._network_retry_at)
-        return wake
+            due.append(self._network_retry_at)
+        return min(due, default=None)
 
     def _is_planned(self, seen: ObservedInstance) -> bool:
         specs = () if self.plan is None else self.plan.instances

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 
 from wisp.model.action import (
     AddRoute,
@@ -16,6 +17,7 @@ from wisp.model.action import (
     RemoveVirtualAddress,
     SetVirtualAddress,
     ShapeLink,
+    SwitchLink,
 )
 from wisp.model.network import LinkEnd, Namespace, Network, Route, Tap, VirtualAddress, VirtualLink
 from wisp.primitives.errors import PermanentDriverError
@@ -78,6 +80,8 @@ class NetworkState:
                 return self._create_link(action.link)
             case ShapeLink():
                 return self._shape_link(action.link)
+            case SwitchLink():
+                return self._switch_link(action.link)
             case RemoveLink():
                 return self._remove_link(action.link.name)
             case CreateTap():
@@ -125,21 +129,33 @@ class NetworkState:
             self._check_free(link.name, end.namespace, end.interface)
         if (link.a.namespace, link.a.interface) == (link.b.namespace, link.b.interface):
             raise _refused(link.name, "both ends are the same interface; name them apart")
-        self.links[link.name] = link
         self._use(link)
         return (RemoveLink(link=link),)
 
     def _shape_link(self, link: VirtualLink) -> tuple[NetworkAction, ...]:
+        there = self._existing(link, "shaped")
+        shaped = replace(link, is_down=there.is_down)
+        if there == shaped:
+            return ()
+        self._use(shaped)
+        return (ShapeLink(link=there),)
+
+    def _switch_link(self, link: VirtualLink) -> tuple[NetworkAction, ...]:
+        there = self._existing(link, "switched")
+        if there.is_down == link.is_down:
+            return ()
+        self._use(replace(there, is_down=link.is_down))
+        ends = (link.a, link.b) if link.is_down else ()
+        lost = [route for end in ends for route in self._drop_routes(end.namespace, end.interface)]
+        return (SwitchLink(link=there), *lost)
+
+    def _existing(self, link: VirtualLink, to_be: str) -> VirtualLink:
         there = self.links.get(link.name)
         if there is None:
-            raise _refused(link.name, "it does not exist, so it cannot be shaped; create it first")
+            raise _refused(link.name, f"it does not exist, so it cannot be {to_be}; create it first")
         if (there.a, there.b) != (link.a, link.b):
             raise _refused(link.name, "it exists between other ends; remove it first")
-        if there == link:
-            return ()
-        self.links[link.name] = link
-        self._use(link)
-        return (ShapeLink(link=there),)
+        return there
 
     def _remove_link(self, name: str) -> tuple[NetworkAction, ...]:
         link = self.links.pop(name, None)
@@ -171,6 +187,8 @@ class NetworkState:
             raise _refused(what, f"namespace {route.namespace} does not exist; create it first")
         if route.interface not in self._used[route.namespace]:
             raise _refused(what, f"{route.namespace} has no interface {route.interface}; create its link or tap first")
+        if self._is_down(route):
+            raise _refused(what, f"{route.interface} of {route.namespace} has no carrier; switch its link on first")
         if route.source and route.source not in self._addresses(route.namespace):
             raise _refused(what, f"its source {route.source} is no address of {route.namespace}; give it that first")
         there = self.routes.get((route.namespace, route.destination))
@@ -209,13 +227,23 @@ class NetworkState:
         self.routes[route.namespace, route.destination] = route
         self._routes_over[route.namespace, route.interface].add((route.namespace, route.destination))
 
+    def _is_down(self, route: Route) -> bool:
+        thing = self._used[route.namespace][route.interface]
+        return isinstance(thing, VirtualLink) and thing.is_down
+
     def _use(self, thing: VirtualLink | Tap) -> None:
+        if isinstance(thing, VirtualLink):
+            self.links[thing.name] = thing
         for end in _ends(thing):
             self._used[end.namespace][end.interface] = thing
 
     def _drop_interface(self, namespace: str, interface: str) -> list[NetworkAction]:
         """Forget an interface and the routes over it; give the actions that bring those back."""
         del self._used[namespace][interface]
+        return self._drop_routes(namespace, interface)
+
+    def _drop_routes(self, namespace: str, interface: str) -> list[NetworkAction]:
+        """Forget the routes over an interface; give the actions that bring them back."""
         lost = [self.routes[key] for key in sorted(self._routes_over[namespace, interface])]
         return [undo for route in lost for undo in self._remove_route(route)]
 

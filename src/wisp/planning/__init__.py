@@ -53,7 +53,7 @@ def plan(
         assignments = _assignments(desired, expansion, observed, decisions)
     except StateError as error:
         return Infeasible(conflicts=(Conflict(instance=desired.name, constraints=(str(error),), refused=()),))
-    realised = Realisation(desired, expansion.desired, assignments)
+    realised = Realisation(desired, expansion.desired, assignments, observed.links_down)
     instances, left_bytes = realised.instances(), _memory_left(expansion.desired, assignments)
     return Plan(
         decisions=decisions,
@@ -62,7 +62,7 @@ def plan(
         instances=instances,
         pools=plan_pools(desired, instances, left_bytes),
         memory_left_bytes=left_bytes,
-        zone=make_zone(desired, expansion.desired, assignments) if desired.hosts else None,
+        zone=make_zone(desired, expansion.desired, assignments, observed.hosts_down) if desired.hosts else None,
         elastic=tuple(groups(desired, assignments)),
     )
 

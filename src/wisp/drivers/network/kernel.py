@@ -175,6 +175,18 @@ class Kernel:
             self._limit(batches, link)
         self._send(batches)
 
+    def switch_links(self, links: Iterable[VirtualLink]) -> None:
+        """Take the carrier of links away or give it back; their addresses stay, though the kernel drops IPv6 ones."""
+        batches: _Batches = defaultdict(list)
+        for link in links:
+            what = f"switching link {link.name} {'off' if link.is_down else 'on'}"
+            for end in (link.a, link.b):
+                index = self.index(end.namespace, end.interface)
+                batches[end.namespace].append(m.switch(index, on=not link.is_down, what=what))
+                if end.address:
+                    batches[end.namespace] += self._add_address(index, end.address, what)
+        self._send(batches)
+
     def mark_links(self, links: Iterable[VirtualLink]) -> None:
         """Write on links that their shapes are in force."""
         batches: _Batches = defaultdict(list)
