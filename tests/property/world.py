@@ -18,6 +18,7 @@ from wisp.model.action import (
     ShapeLink,
     StartInstance,
     StopInstance,
+    SwitchLink,
 )
 from wisp.model.instance import Handle, InstanceSpec, InstanceState, ObservedInstance
 from wisp.model.network import Namespace, Network, Route, Tap, VirtualAddress, VirtualLink
@@ -68,6 +69,11 @@ class World:
         ends = {(end.namespace, end.interface) for link in self.links.values() for end in (link.a, link.b)}
         return ends | {(tap.namespace, tap.interface) for tap in self.taps.values()}
 
+    def carriers(self) -> set[tuple[str, str]]:
+        """Give those of the interfaces that a route can lead over."""
+        off = [end for link in self.links.values() if link.is_down for end in (link.a, link.b)]
+        return self.interfaces() - {(end.namespace, end.interface) for end in off}
+
     def _apply(self, action: Action) -> None:
         match action:
             case CreateNamespace(namespace=namespace):
@@ -77,8 +83,12 @@ class World:
             case CreateLink(link=link):
                 self._create_link(link)
             case ShapeLink(link=link):
-                assert (link.a, link.b) == (self.links[link.name].a, self.links[link.name].b)
-                self.links[link.name] = link
+                there = self.links[link.name]
+                assert (link.a, link.b) == (there.a, there.b)
+                self.links[link.name] = replace(link, is_down=there.is_down)
+            case SwitchLink(link=link):
+                self.links[link.name] = replace(self.links[link.name], is_down=link.is_down)
+                self._drop_routes()
             case RemoveLink(link=link):
                 self.remove_link(link.name)
             case CreateTap(tap=tap):
@@ -89,7 +99,7 @@ class World:
             case RemoveTap(tap=tap):
                 self.remove_tap(tap.name)
             case AddRoute(route=route):
-                assert (route.namespace, route.interface) in self.interfaces()
+                assert (route.namespace, route.interface) in self.carriers()
                 self.routes[route.namespace, route.destination] = route
             case RemoveRoute(route=route):
                 self.routes.pop((route.namespace, route.destination), None)
@@ -138,7 +148,7 @@ class World:
         self._drop_routes()
 
     def _drop_routes(self) -> None:
-        there = self.interfaces()
+        there = self.carriers()
         kept = {key: route for key, route in self.routes.items() if (route.namespace, route.interface) in there}
         self.routes = kept
 

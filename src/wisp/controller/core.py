@@ -273,10 +273,17 @@ class ControllerCore:
         decided = make_plan(self._desired, self.observed, rng=self._rng())
         if isinstance(decided, Infeasible):
             names = ", ".join(conflict.instance for conflict in decided.conflicts)
-            self._tell(now, "plan-infeasible", names, "no other host can take it; it waits", Severity.ERROR)
+            self._tell(now, "plan-infeasible", names, "no placement exists without those hosts", Severity.ERROR)
             decided = make_plan(self._desired, replace(self.observed, hosts_down=frozenset()), rng=self._rng())
         if not isinstance(decided, Infeasible):
             self._follow_plan(decided)
+            self._tell_who_waits(decided, now)
+
+    def _tell_who_waits(self, decided: Plan, now: Instant) -> None:
+        for each in decided.decisions:
+            if each.host in self.observed.hosts_down:
+                message = f"{each.host} is down, and no other host can take it"
+                self._tell(now, "instance-waits", each.instance, message, Severity.WARNING)
 
     def _tell_of(self, what: str, before: Collection[str], after: Collection[str], now: Instant) -> None:
         """Tell which links or hosts went down and which came up."""

@@ -109,7 +109,8 @@ def test_a_device_loses_its_access_link(place: Place) -> None:
 
 def test_a_host_that_goes_down_has_its_instances_started_elsewhere(place: Place) -> None:
     address = up(place)
-    assert (where := row(place)["host"]) in ("right", "spare")
+    where = row(place)["host"]
+    assert where in ("right", "spare")
     begun = time.monotonic()
     place.ok("fault", "host", where, "down", "-c", "broken")
     moved = wait_until(
@@ -133,7 +134,7 @@ def test_a_site_goes_down_with_all_its_hosts(place: Place) -> None:
     up(place)
     place.ok("fault", "site", "there", "down", "-c", "broken")
     wait_until(lambda: len(happened(place, "host-down")) == 2, within_s=5, what="both hosts are found down")
-    assert "plan-infeasible" in {event["what"] for event in place.events("broken")}
+    assert happened(place, "instance-waits")
     place.ok("fault", "site", "there", "up", "-c", "broken")
     wait_until(lambda: answers(place), within_s=10, what="all is as before")
 
