@@ -3,7 +3,7 @@
 The same core runs under asyncio (``runner``) and under a simulator's heap. An outcome comes back as an event.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
@@ -267,8 +267,11 @@ class ControllerCore:
         hosts = self._discovery.hosts_down(self._desired.detection, now=now)
         if (links, hosts) == (self.observed.links_down, self.observed.hosts_down):
             return
-        self._tell_of("link", self.observed.links_down, links, now)
-        self._tell_of("host", self.observed.hosts_down, hosts, now)
+        silence = f"silent for {self._desired.detection.seconds:g} s"
+        self._tell_all("link-down", links - self.observed.links_down, "no carrier", Severity.WARNING, now)
+        self._tell_all("link-up", self.observed.links_down - links, "it is back", Severity.INFO, now)
+        self._tell_all("host-down", hosts - self.observed.hosts_down, silence, Severity.WARNING, now)
+        self._tell_all("host-up", self.observed.hosts_down - hosts, "it is back", Severity.INFO, now)
         self.observed = replace(self.observed, links_down=links, hosts_down=hosts)
         decided = make_plan(self._desired, self.observed, rng=self._rng())
         if isinstance(decided, Infeasible):
@@ -285,13 +288,9 @@ class ControllerCore:
                 message = f"{each.host} is down, and no other host can take it"
                 self._tell(now, "instance-waits", each.instance, message, Severity.WARNING)
 
-    def _tell_of(self, what: str, before: Collection[str], after: Collection[str], now: Instant) -> None:
-        """Tell which links or hosts went down and which came up."""
-        for name in sorted(set(after) - set(before)):
-            why = "no carrier" if what == "link" else f"silent for {self._desired.detection.seconds:g} s"
-            self._tell(now, f"{what}-down", name, why, Severity.WARNING)
-        for name in sorted(set(before) - set(after)):
-            self._tell(now, f"{what}-up", name, "it is back")
+    def _tell_all(self, what: str, subjects: Iterable[str], message: str, severity: Severity, now: Instant) -> None:
+        for subject in sorted(subjects):
+            self._tell(now, what, subject, message, severity)
 
     def _decisions(self, load: LoadReported) -> Sequence[Decision]:
         """Say what the load asks for; nothing while anything else is under way."""
