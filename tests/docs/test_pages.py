@@ -16,7 +16,7 @@ DOCS = ROOT / "docs"
 PAGES = sorted({ROOT / "README.md", *ROOT.glob("*/README.md"), *DOCS.rglob("*.md")})
 # A figure's name is what its maker is called with first.
 FIGURE = re.compile(r'(?:Figure(?:\.\w+)?|_median|_ratio|_memory)\(\s*(?:name=)?"([a-z_]+)"')
-EVENT = re.compile(r'"((?:instance|network|plan|scaling)-[a-z-]+|planned|scaling)"')
+EVENT = re.compile(r'"((?:instance|network|plan|scaling|fault|link|host)-[a-z-]+|planned|scaling|fault)"')
 LINK = re.compile(r"\]\(([^)\s#]+)(?:#[^)]*)?\)")
 
 

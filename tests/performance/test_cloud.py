@@ -9,6 +9,7 @@ import pytest
 import wisp
 from wisp.assembly.settings import Settings
 from wisp.bench.boot import BootSetup
+from wisp.bench.fault import QUICK_ROUNDS, run_fault
 from wisp.bench.figures import Figure, bar_holds
 from wisp.bench.fog import run_fog
 from wisp.bench.link import QUICK_REQUESTS, run_link
@@ -53,3 +54,12 @@ def test_link(settings: Settings) -> None:
     report = asyncio.run(run_link(lambda file: wisp.Cloud(file, settings=settings), quick=True))
     check(report.figures, {"link_delay_error_ms": "p50 <= 0.3, p95 <= 2"})
     assert report.figures[0].samples == 3 * QUICK_REQUESTS
+
+
+def test_fault(settings: Settings) -> None:
+    report = asyncio.run(run_fault(lambda file: wisp.Cloud(file, settings=settings), quick=True))
+    check(report.figures, {"bypass_carrier_ms": "<= 10", "host_down_to_serving_s": "<= 2"})
+    assert all(figure.samples == QUICK_ROUNDS for figure in report.figures)
+    served = report.figures[1].spread
+    assert served is not None
+    assert served[0] >= 1  # nobody is missed before it was silent for as long as declared

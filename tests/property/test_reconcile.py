@@ -10,11 +10,15 @@ from tests.property.test_planning import feasible_clouds, planned
 from tests.property.world import World, observed_instance
 from wisp.model.action import ShapeLink
 from wisp.model.description import LinkShape
+from wisp.model.fault import Fault, FaultAction, FaultKind
 from wisp.model.instance import InstanceState
+from wisp.model.observation import ObservedState
 from wisp.model.plan import Plan
+from wisp.planning.fault import breakable, taken_apart
 from wisp.primitives.time import Duration
 from wisp.reconcile import reconcile, wake_at
 from wisp.reconcile.elastic import Elastic
+from wisp.reconcile.fault import Affliction
 
 ROUNDS = 40  # of several instances one is replaced after another
 LONG = Duration.of_seconds(60)
@@ -96,6 +100,34 @@ def test_a_link_that_changes_shape_disturbs_nothing_else(desired, data):
     network = replace(plan.network, links=plan.network.links - {old} | {new})
     changed = replace(plan, network=network)
     assert reconcile(changed, world.observed(), now=world.now) == (ShapeLink(link=new),)
+
+
+@given(feasible_clouds(), st.data())
+def test_under_faults_it_settles_at_what_they_leave_and_comes_back_without_them(desired, data):
+    plan, world = planned(desired), World()
+    settle(world, plan)
+    names = breakable(desired, (spec.name for spec in plan.instances))
+    things = [(kind, name) for kind in FaultKind for name in names[kind]]
+    broken = data.draw(st.sets(st.sampled_from(things), max_size=4))
+    faults = tuple(
+        Fault(kind=kind, name=name, action=FaultAction.DOWN, since=world.now) for kind, name in sorted(broken)
+    )
+    faulty = replace(plan, faults=taken_apart(faults, desired))
+    settle(world, faulty)
+    seen = world.observed()
+    affliction = Affliction(faulty.faults, now=world.now)
+    assert seen.network == affliction.network(Elastic(faulty, seen, now=world.now).network)
+    assert {name for kind, name in broken if kind is FaultKind.LINK} == {
+        link.name.removeprefix("link/") for link in seen.network.links if link.is_down
+    } | {name for name in names[FaultKind.LINK] if (FaultKind.LINK, name) in broken and not _is_there(name, seen)}
+    running = {name for name, each in seen.instances.items() if each.state.is_well}
+    assert not running & {spec.name for spec in plan.instances if affliction.reason_against(spec)}
+    settle(world, plan)
+    assert_agrees(world, plan)
+
+
+def _is_there(name: str, seen: ObservedState) -> bool:
+    return bool({name, f"link/{name}"} & {link.name for link in seen.network.links})
 
 
 def damage(world: World, chance: Random, plan: Plan) -> None:

@@ -17,6 +17,7 @@ from wisp.model.action import (
     ShapeLink,
     StartInstance,
     StopInstance,
+    SwitchLink,
 )
 from wisp.model.instance import Handle, InstanceSpec, InstanceState, ObservedInstance
 from wisp.model.network import Namespace, Network, NextHops, Tap, VirtualAddress, VirtualLink
@@ -67,6 +68,11 @@ class World:
         ends = {(end.namespace, end.interface) for link in self.links.values() for end in (link.a, link.b)}
         return ends | {(tap.namespace, tap.interface) for tap in self.taps.values()}
 
+    def carriers(self) -> set[tuple[str, str]]:
+        """Give those of the interfaces that a route can lead over."""
+        off = [end for link in self.links.values() if link.is_down for end in (link.a, link.b)]
+        return self.interfaces() - {(end.namespace, end.interface) for end in off}
+
     def _apply(self, action: Action) -> None:
         match action:
             case CreateNamespace(namespace=namespace):
@@ -76,8 +82,12 @@ class World:
             case CreateLink(link=link):
                 self._create_link(link)
             case ShapeLink(link=link):
-                assert (link.a, link.b) == (self.links[link.name].a, self.links[link.name].b)
-                self.links[link.name] = link
+                there = self.links[link.name]
+                assert (link.a, link.b) == (there.a, there.b)
+                self.links[link.name] = replace(link, is_down=there.is_down)
+            case SwitchLink(link=link):
+                self.links[link.name] = replace(self.links[link.name], is_down=link.is_down)
+                self._drop_routes()
             case RemoveLink(link=link):
                 self.remove_link(link.name)
             case CreateTap(tap=tap):
@@ -89,7 +99,7 @@ class World:
                 self.remove_tap(tap.name)
             case SetRoutes(namespace=name, routes=routes):
                 assert name in self.namespaces
-                assert all((name, hop.interface) in self.interfaces() for hops in routes.values() for hop in hops)
+                assert all((name, hop.interface) in self.carriers() for hops in routes.values() for hop in hops)
                 table = self.routes.get(name, {}) | routes
                 self.routes[name] = {destination: hops for destination, hops in table.items() if hops}
             case SetVirtualAddress(virtual_address=each):
@@ -137,7 +147,7 @@ class World:
         self._drop_routes()
 
     def _drop_routes(self) -> None:
-        there = self.interfaces()
+        there = self.carriers()
         for name, table in self.routes.items():
             kept = {to: tuple(hop for hop in hops if (name, hop.interface) in there) for to, hops in table.items()}
             self.routes[name] = {to: hops for to, hops in kept.items() if hops}

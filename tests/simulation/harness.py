@@ -7,6 +7,7 @@ from wisp.controller.core import ControllerCore, DesiredChanged, Input, Step, Wo
 from wisp.model.action import NetworkAction
 from wisp.model.description import DesiredState
 from wisp.model.effect import NetworkState
+from wisp.model.fault import Fault
 from wisp.model.instance import Handle, InstanceSpec
 from wisp.model.network import Network
 from wisp.model.observation import Event, ObservedState
@@ -50,8 +51,14 @@ class World:
         self._heap: list[tuple[Instant, int, Input]] = []
         self._count = 0
 
-    def desire(self, desired: DesiredState | None, revision: int = 1, cause: Cause = Cause.WISH) -> None:
-        self.later(Duration(0), DesiredChanged(revision=revision, desired=desired, cause=cause))
+    def desire(
+        self,
+        desired: DesiredState | None,
+        revision: int = 1,
+        cause: Cause = Cause.WISH,
+        faults: tuple[Fault, ...] = (),
+    ) -> None:
+        self.later(Duration(0), DesiredChanged(revision=revision, desired=desired, cause=cause, faults=faults))
 
     def crash(self, instance: str) -> None:
         handle = self.running.pop(instance)

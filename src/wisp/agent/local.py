@@ -245,7 +245,9 @@ class LocalAgent:
         if action.handle:
             self._forget(action.handle)
             try:
-                await self._driver(Kind(action.handle.driver)).stop(action.handle, grace=STOP_GRACE)
+                await self._driver(Kind(action.handle.driver)).stop(
+                    action.handle, grace=Duration(0) if action.at_once else STOP_GRACE
+                )
             except WispError as failure:
                 error = str(failure)
         self._report(InstanceStopped(name=action.name, error=error))

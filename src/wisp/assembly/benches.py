@@ -11,8 +11,8 @@ from wisp.assembly.lifecycle import clouds, end_everything
 from wisp.assembly.settings import Settings
 from wisp.assembly.topologies import import_topology
 from wisp.bench.boot import BootSetup, run_boot
-from wisp.bench.cloud import CloudFactory
 from wisp.bench.density import run_density
+from wisp.bench.fault import run_fault
 from wisp.bench.figures import Figure, Report
 from wisp.bench.fog import ADDED_BAR, IDLE_BAR, UP_BAR, run_fog
 from wisp.bench.link import BAR as LINK_BAR
@@ -34,7 +34,7 @@ class Bench(Protocol):
         ...
 
 
-async def _set_up(settings: Settings) -> tuple[BootSetup, CloudFactory]:
+async def _set_up(settings: Settings) -> tuple[BootSetup, Callable[[Path], Cloud]]:
     """Give where the peers' programs are, and clouds apart from the user's own."""
     setup = BootSetup(
         artifacts=settings.artifacts,
@@ -70,6 +70,12 @@ async def network(settings: Settings, *, quick: bool, progress: OnProgress) -> R
         return import_topology(file, name="bench-zoo")
 
     return await run_network(settings.native, make_cloud, zoo, read, quick=quick, progress=progress)
+
+
+async def fault(settings: Settings, *, quick: bool, progress: OnProgress) -> Report:
+    """Break links and hosts of a cloud."""
+    _, make_cloud = await _set_up(settings)
+    return await run_fault(make_cloud, quick=quick, progress=progress)
 
 
 async def boot(settings: Settings, *, quick: bool, progress: OnProgress) -> Report:
@@ -113,4 +119,4 @@ def _plain_server(settings: Settings) -> Path | None:
     return path if path.exists() else None
 
 
-BENCHES: dict[str, Bench] = {"boot": boot, "summon": summon, "density": density, "network": network}
+BENCHES: dict[str, Bench] = {"boot": boot, "summon": summon, "density": density, "network": network, "fault": fault}

@@ -14,6 +14,7 @@ from types import TracebackType
 
 from wisp.assembly.doors import held_names, opened, shut_unwanted
 from wisp.assembly.egress import end_egress, ensure_egress, find_program, wants_egress
+from wisp.assembly.faults import FaultOrder, store_fault
 from wisp.assembly.images import with_built_images, with_digests
 from wisp.assembly.inside import capture_inside, forward_until_cancelled, run_inside
 from wisp.assembly.lifecycle import (
@@ -29,7 +30,7 @@ from wisp.assembly.progress import follow
 from wisp.assembly.secrets import filled_vault, fingerprinted, keep
 from wisp.assembly.settings import CloudFolder, Settings
 from wisp.assembly.views import changes, host_rows, instance_rows, later
-from wisp.assembly.waiting import until_settled
+from wisp.assembly.waiting import until_carried_out, until_settled
 from wisp.assembly.wish import Wish, as_it_was, earlier_wish, present_wish
 from wisp.codec.description import parse
 from wisp.drivers.clock.system import SystemClock
@@ -37,9 +38,10 @@ from wisp.drivers.instance.microvm import find_qemu
 from wisp.drivers.keeper.process import living_keeper
 from wisp.drivers.store.sqlite import SqliteStore
 from wisp.model.description import DesiredState, Kind
+from wisp.model.fault import Degradation, Fault
 from wisp.model.instance import InstanceSpec
 from wisp.model.observation import Event, ObservedState
-from wisp.model.operation import Operation
+from wisp.model.operation import Cause, Operation
 from wisp.model.plan import Plan
 from wisp.model.view import CloudStatus, InstanceRow, PlannedChange, Progress
 from wisp.model.zone import zone_of
@@ -98,7 +100,7 @@ class Cloud:
     async def up(self, progress: ProgressCallback = lambda _: None, *, timeout_s: float = 120.0) -> list[InstanceRow]:
         """Bring the cloud to what its description says; return when everything answers.
 
-        A cloud that is up changes only where it differs.
+        A cloud that is up changes only where it differs. Faults end.
 
         Raises:
             InfeasibleError: No placement exists; a running cloud stays as it is.
@@ -205,6 +207,8 @@ class Cloud:
         """Write the desired state down."""
         store = self._store()
         try:
+            if wish.cause is Cause.WISH:
+                store.remove_faults()
             return store.put_desired(wish.desired, source=wish.text, cause=wish.cause)
         finally:
             store.close()
@@ -304,6 +308,56 @@ class Cloud:
             controller_pid=controller.pid if controller else None,
             hosts=host_rows(desired[1], plan[1]) if desired and plan else (),
         )
+
+    def faults(self) -> list[Fault]:
+        """Give what is broken on purpose.
+
+        Raises:
+            StateError: There is no such cloud.
+        """
+        store = self._existing_store()
+        try:
+            return list(store.faults())
+        finally:
+            store.close()
+
+    async def fault(
+        self,
+        kind: str,
+        name: str,
+        action: str,
+        *,
+        period_s: float | None = None,
+        degradation: Degradation | None = None,
+        timeout_s: float = 30.0,
+    ) -> list[Fault]:
+        """Break something, or mend it, and return once the network shows it; give what is broken then.
+
+        Args:
+            kind: ``link``, ``host``, ``site`` or ``process``.
+            name: Its name; a device's for its access link, where no link is called so.
+            action: ``down``, ``flap``, ``degrade``, or ``up``, which ends whatever fault it has.
+            period_s: For one that flaps: how long it is down, and then up [s].
+            degradation: What a link that degrades does from then on.
+            timeout_s: Longest wait [s].
+
+        Raises:
+            StateError: There is no such thing to break, the action does not fit it, or the cloud is down.
+            TransientDriverError: The network does not show it within ``timeout_s``.
+        """
+        self._need_life()
+        store = self._existing_store()
+        try:
+            order = FaultOrder(kind=kind, name=name, action=action, period_s=period_s, degradation=degradation)
+            store_fault(store, order, now=SystemClock().now())
+            faults = store.faults()
+        finally:
+            store.close()
+        if not await until_carried_out(self._folder, faults, timeout_s):
+            raise TransientDriverError(
+                f"cloud {self.name}: {kind} {name} is not {action} after {timeout_s:g} s; `wisp events` tells why"
+            )
+        return list(faults)
 
     def events(self, *, after: int = 0, limit: int = 1000) -> list[tuple[int, Event]]:
         """Give what happened, oldest first, with numbers to go on from."""

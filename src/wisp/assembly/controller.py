@@ -103,6 +103,7 @@ def state_of(core: ControllerCore) -> ControllerState:
             if seen.failures >= ENOUGH_FAILURES and seen.state in FAILED and digests.get(seen.name) == seen.spec_digest
         ),
         network_done=core.has_network,
+        faults=core.faults,
     )
 
 

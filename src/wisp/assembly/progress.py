@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from wisp.codec import stored
+from wisp.model.fault import Fault
 from wisp.model.observation import Event
 from wisp.primitives.values import frozen
 
@@ -32,6 +33,7 @@ class ControllerState:
         settled: Whether the world is as planned and everything answers.
         ready, wanted: Instances that answer, and that shall.
         network_done: Whether the network is as planned.
+        faults: What is broken on purpose, as it knows of.
         failing: Name and reason of each instance that failed again and again.
         events: What happened since the line before.
     """
@@ -41,6 +43,7 @@ class ControllerState:
     ready: int
     wanted: int
     network_done: bool
+    faults: tuple[Fault, ...] = ()
     failing: tuple[str, ...] = ()
     events: tuple[Event, ...] = ()
 

@@ -20,6 +20,7 @@ from wisp.model.action import (
     ShapeLink,
     StartInstance,
     StopInstance,
+    SwitchLink,
 )
 from wisp.model.description import DesiredState, LinkShape
 from wisp.model.instance import InstanceSpec, ObservedInstance
@@ -165,6 +166,8 @@ def _change(action: Action) -> Change:
             return Change(sign="+", subject=f"link {link.name}", detail=shape_text(link.a_to_b))
         case ShapeLink(link=link):
             return Change(sign="~", subject=f"link {link.name}", detail=shape_text(link.a_to_b))
+        case SwitchLink(link=link):
+            return Change(sign="~", subject=f"link {link.name}", detail="down" if link.is_down else "up")
         case RemoveLink(link=link):
             return Change(sign="-", subject=f"link {link.name}", detail="")
         case CreateTap(tap=tap):

@@ -1,10 +1,11 @@
 """Waiting until the controller has brought a cloud to what is wanted."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from wisp.assembly.progress import ControllerState, follow
 from wisp.assembly.settings import CloudFolder
+from wisp.model.fault import Fault
 from wisp.model.view import Progress
 from wisp.primitives.errors import StateError, TransientDriverError
 
@@ -27,6 +28,22 @@ async def until_settled(
                 progress(_progress_of(state))
                 _raise_if_hopeless(state, revision)
                 if state.settled and state.revision >= revision:
+                    return True
+    except TimeoutError:
+        return False
+    raise TransientDriverError(f"cloud {folder.name}: its controller ended; see {folder.logs / 'controller.log'}")
+
+
+async def until_carried_out(folder: CloudFolder, faults: Sequence[Fault], timeout_s: float) -> bool:
+    """Have the controller read which faults there are, and wait until the network shows them; ``False`` if it does not.
+
+    Raises:
+        TransientDriverError: The controller ended.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            async for state in follow(folder.controller_socket, poke=True):
+                if state.faults == tuple(faults) and state.network_done:
                     return True
     except TimeoutError:
         return False

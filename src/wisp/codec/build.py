@@ -61,6 +61,7 @@ def build(document: declared.Document, reader: Reader, base: PurePath) -> Desire
         vnfds=vnfds,
         secrets=tuple(builder.secret(name, body) for name, body in document.secrets.items()),
         dns=builder.dns(document.dns),
+        detection=Duration.of_us(document.faults.detection),
         instances=tuple(builder.instances(document, {vnfd.name: vnfd for vnfd in vnfds})),
     )
 

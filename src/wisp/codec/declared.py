@@ -338,6 +338,17 @@ class DnsBody:
 
 
 @frozen
+class FaultsBody:
+    """How faults are found."""
+
+    detection: int = key(
+        Amount(units.TIME),
+        "How long a host must be silent until it counts as down, and what ran there is started elsewhere.",
+        default=1_000_000,
+    )
+
+
+@frozen
 class SecretBody:
     """Where `wisp up` reads a secret; exactly one of both. A changed value restarts the instances that use it."""
 
@@ -376,3 +387,4 @@ class Document:
     )
     secrets: Mapping[str, SecretBody] = key(Table(Body(SecretBody), section="secrets"), "Secrets, by name.", default={})
     dns: DnsBody = key(Body(DnsBody), "Names inside the cloud.", default=DnsBody())
+    faults: FaultsBody = key(Body(FaultsBody), "How faults are found.", default=FaultsBody())

@@ -53,6 +53,7 @@ def render(desired: DesiredState) -> str:
         "network_services": _network_services(desired),
         "secrets": {secret.name: _secret(secret) for secret in desired.secrets},
         "dns": _dns(desired.dns),
+        "faults": _said({"detection": _time(desired.detection, DesiredState(name="").detection)}),
     }
     used = {key: value for key, value in document.items() if value}
     return yaml.safe_dump(used, sort_keys=False, allow_unicode=True, width=110)

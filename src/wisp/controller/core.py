@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
+from wisp.controller.discovery import Discovery
 from wisp.controller.operations import Operations, kind_of
 from wisp.controller.records import Records
 from wisp.controller.scaling import Decision, Scaling
@@ -24,6 +25,7 @@ from wisp.model.action import (
     StopInstance,
 )
 from wisp.model.description import DesiredState
+from wisp.model.fault import Fault
 from wisp.model.instance import InstanceState, ObservedInstance
 from wisp.model.load import LoadReported
 from wisp.model.network import Network
@@ -44,10 +46,11 @@ from wisp.model.report import (
     Report,
 )
 from wisp.planning import plan as make_plan
+from wisp.planning.fault import taken_apart
 from wisp.primitives.chance import Rng
 from wisp.primitives.time import Duration, Instant
 from wisp.primitives.values import frozen
-from wisp.reconcile import Ground, reconcile, wake_at
+from wisp.reconcile import Ground, network_of, reconcile, wake_at
 from wisp.reconcile.safety import unsafe_step
 
 WELL_AFTER = Duration.of_seconds(10)
@@ -59,11 +62,12 @@ STUCK_AFTER = 3
 
 @frozen
 class DesiredChanged:
-    """A new desired state was stored; ``None`` asks for an empty cloud."""
+    """A new desired state or other faults were stored; ``None`` asks for an empty cloud."""
 
     revision: int
     desired: DesiredState | None
     cause: Cause = Cause.WISH
+    faults: tuple[Fault, ...] = ()
 
 
 @frozen
@@ -140,6 +144,8 @@ class ControllerCore:
         self._operations, self._before = Operations(operations), before
         self._desired, self._scaling = DesiredState(name=""), Scaling()
         self._has_network = False
+        self._discovery = Discovery()
+        self.faults: tuple[Fault, ...] = ()
 
     @property
     def instances(self) -> Mapping[str, ObservedInstance]:
@@ -156,6 +162,7 @@ class ControllerCore:
             self._take_in(event, now)
         if decisions:
             self._scale(decisions, now)
+        self._discover(now)
         step = self._next_step(now)
         self._due_at = step.wake_at
         return step
@@ -190,6 +197,7 @@ class ControllerCore:
         match event:
             case DesiredChanged():
                 self._replan(event, now)
+                self._take_faults(event.faults, now)
             case NetworkObserved(network=network):
                 self._saw_network(network)
             case InstanceFound(seen=seen):
@@ -231,9 +239,59 @@ class ControllerCore:
         self._tell(now, "planned", f"revision {event.revision}", f"{len(decided.instances)} instances placed")
 
     def _follow_plan(self, decided: Plan) -> None:
-        self.plan = decided
+        self.plan = decided = replace(decided, faults=taken_apart(self.faults, self._desired))
         self.observed = replace(self.observed, assignments=decided.assignments)
         self._notes.planned = (self.revision, decided)
+
+    def _take_faults(self, faults: tuple[Fault, ...], now: Instant) -> None:
+        """Have these faults and no others, and say which came and went."""
+        if self.plan is None or faults == self.faults:
+            return
+        for fault in self.faults:
+            if fault not in faults:
+                self._tell(now, "fault-ended", fault.subject, f"{fault.action} no more")
+        for fault in faults:
+            if fault not in self.faults:
+                self._tell(now, "fault", fault.subject, str(fault.action), Severity.WARNING)
+        self.faults = faults
+        self._follow_plan(self.plan)
+
+    def _discover(self, now: Instant) -> None:
+        """Lead around what is seen to be down, and have what ran there started elsewhere."""
+        if self.plan is None:
+            return
+        if self._before is not None and self.observed.network.namespaces:
+            self._discovery.meet(self._before.network)
+            self._before = None
+        self._discovery.look(self.observed.network, self.plan, now=now)
+        links = self._discovery.links_down
+        hosts = self._discovery.hosts_down(self._desired.detection, now=now)
+        if (links, hosts) == (self.observed.links_down, self.observed.hosts_down):
+            return
+        silence = f"silent for {self._desired.detection.seconds:g} s"
+        self._tell_all("link-down", links - self.observed.links_down, "no carrier", Severity.WARNING, now)
+        self._tell_all("link-up", self.observed.links_down - links, "it is back", Severity.INFO, now)
+        self._tell_all("host-down", hosts - self.observed.hosts_down, silence, Severity.WARNING, now)
+        self._tell_all("host-up", self.observed.hosts_down - hosts, "it is back", Severity.INFO, now)
+        self.observed = replace(self.observed, links_down=links, hosts_down=hosts)
+        decided = make_plan(self._desired, self.observed, rng=self._rng())
+        if isinstance(decided, Infeasible):
+            names = ", ".join(conflict.instance for conflict in decided.conflicts)
+            self._tell(now, "plan-infeasible", names, "no placement exists without those hosts", Severity.ERROR)
+            decided = make_plan(self._desired, replace(self.observed, hosts_down=frozenset()), rng=self._rng())
+        if not isinstance(decided, Infeasible):
+            self._follow_plan(decided)
+            self._tell_who_waits(decided, now)
+
+    def _tell_who_waits(self, decided: Plan, now: Instant) -> None:
+        for each in decided.decisions:
+            if each.host in self.observed.hosts_down:
+                message = f"{each.host} is down, and no other host can take it"
+                self._tell(now, "instance-waits", each.instance, message, Severity.WARNING)
+
+    def _tell_all(self, what: str, subjects: Iterable[str], message: str, severity: Severity, now: Instant) -> None:
+        for subject in sorted(subjects):
+            self._tell(now, what, subject, message, severity)
 
     def _decisions(self, load: LoadReported) -> Sequence[Decision]:
         """Say what the load asks for; nothing while anything else is under way."""
@@ -506,7 +564,10 @@ class ControllerCore:
 
     def _safe(self, batch: tuple[NetworkAction, ...], now: Instant) -> tuple[NetworkAction, ...]:
         """Give a batch, or none of it and say why if a step of it would mislead packets."""
-        fault = unsafe_step(batch, seen=self.observed.network, wanted=self.plan.network) if batch and self.plan else ""
+        if not batch or self.plan is None:
+            return batch
+        wanted = network_of(self.plan, self.observed, now=now)
+        fault = unsafe_step(batch, seen=self.observed.network, wanted=wanted)
         if not fault:
             return batch
         self._tell(now, "network-refused", NETWORK, f"{fault}; nothing is changed", Severity.ERROR)
@@ -531,9 +592,10 @@ class ControllerCore:
         if self.plan is None:
             return None
         wake = wake_at(self.plan, self.observed, now=now)
+        due = [*self._discovery.due(self._desired.detection, now=now), *((wake,) if wake else ())]
         if now < self._network_retry_at:
-            return min(wake or self._network_retry_at, self._network_retry_at)
-        return wake
+            due.append(self._network_retry_at)
+        return min(due, default=None)
 
     def _is_planned(self, seen: ObservedInstance) -> bool:
         specs = () if self.plan is None else self.plan.instances

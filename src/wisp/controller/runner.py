@@ -79,7 +79,8 @@ class Runner:
         """Read the newest desired state and hand it in."""
         newest = self._store.desired()
         revision, desired = newest or (0, None)
-        self.put(DesiredChanged(revision=revision, desired=desired, cause=self._store.cause()))
+        faults = self._store.faults()
+        self.put(DesiredChanged(revision=revision, desired=desired, cause=self._store.cause(), faults=faults))
 
     async def run(self, agent: Agent) -> None:
         """Take events and perform steps until cancelled."""

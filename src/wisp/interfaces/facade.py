@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from wisp.model.fault import Degradation, Fault
 from wisp.model.observation import Event
 from wisp.model.operation import Operation
 from wisp.model.view import CloudStatus, Finding, InstanceRow, PlannedChange, Progress
@@ -48,6 +49,23 @@ class CloudFacade(Protocol):
 
     async def status(self) -> CloudStatus:
         """Sum it up."""
+        ...
+
+    def faults(self) -> list[Fault]:
+        """Give what is broken on purpose."""
+        ...
+
+    async def fault(
+        self,
+        kind: str,
+        name: str,
+        action: str,
+        *,
+        period_s: float | None = ...,
+        degradation: Degradation | None = ...,
+        timeout_s: float = ...,
+    ) -> list[Fault]:
+        """Break something or mend it; give what is broken then."""
         ...
 
     def events(self, *, after: int = ..., limit: int = ...) -> list[tuple[int, Event]]:

@@ -30,7 +30,14 @@ class CreateLink:
 
 @frozen
 class ShapeLink:
-    """Give a link, whose ends stay, the shape it has in ``link``."""
+    """Give a link, whose ends and carrier stay, the shape it has in ``link``."""
+
+    link: VirtualLink
+
+
+@frozen
+class SwitchLink:
+    """Take a link's carrier away, or give it back, as ``link`` says; with the carrier go the routes over it."""
 
     link: VirtualLink
 
@@ -96,11 +103,13 @@ class StopInstance:
 
     Attributes:
         reason: Why, as a sentence for the events.
+        at_once: Whether it gets no time to end by itself.
     """
 
     name: str
     handle: Handle | None
     reason: str
+    at_once: bool = False
 
 
 @frozen
@@ -121,6 +130,7 @@ NetworkAction = (
     | RemoveNamespace
     | CreateLink
     | ShapeLink
+    | SwitchLink
     | RemoveLink
     | CreateTap
     | RemoveTap

@@ -427,7 +427,11 @@ class Dns:
 
 @frozen
 class DesiredState:
-    """A whole declared cloud. Every name in it is known, every number in range."""
+    """A whole declared cloud. Every name in it is known, every number in range.
+
+    Attributes:
+        detection: How long a host must be silent until it counts as down.
+    """
 
     name: str
     sites: tuple[Site, ...] = ()
@@ -440,6 +444,7 @@ class DesiredState:
     vnfds: tuple[Vnfd, ...] = ()
     secrets: tuple[SecretSource, ...] = ()
     dns: Dns = Dns()
+    detection: Duration = Duration.of_seconds(1)
     instances: tuple[DeclaredInstance, ...] = ()
 
     @property

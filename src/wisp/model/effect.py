@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 
 from wisp.model.action import (
     CreateLink,
@@ -15,6 +16,7 @@ from wisp.model.action import (
     SetRoutes,
     SetVirtualAddress,
     ShapeLink,
+    SwitchLink,
 )
 from wisp.model.network import LinkEnd, Namespace, Network, Tap, VirtualAddress, VirtualLink
 from wisp.primitives.errors import PermanentDriverError
@@ -73,6 +75,8 @@ class NetworkState:
                 return self._create_link(action.link)
             case ShapeLink():
                 return self._shape_link(action.link)
+            case SwitchLink():
+                return self._switch_link(action.link)
             case RemoveLink():
                 return self._remove_link(action.link.name)
             case CreateTap():
@@ -120,21 +124,33 @@ class NetworkState:
             self._check_free(link.name, end.namespace, end.interface)
         if (link.a.namespace, link.a.interface) == (link.b.namespace, link.b.interface):
             raise _refused(link.name, "both ends are the same interface; name them apart")
-        self.links[link.name] = link
         self._use(link)
         return (RemoveLink(link=link),)
 
     def _shape_link(self, link: VirtualLink) -> tuple[NetworkAction, ...]:
+        there = self._existing(link, "shaped")
+        shaped = replace(link, is_down=there.is_down)
+        if there == shaped:
+            return ()
+        self._use(shaped)
+        return (ShapeLink(link=there),)
+
+    def _switch_link(self, link: VirtualLink) -> tuple[NetworkAction, ...]:
+        there = self._existing(link, "switched")
+        if there.is_down == link.is_down:
+            return ()
+        self._use(replace(there, is_down=link.is_down))
+        ends = (link.a, link.b) if link.is_down else ()
+        lost = [route for end in ends for route in self._drop_routes(end.namespace, end.interface)]
+        return (SwitchLink(link=there), *lost)
+
+    def _existing(self, link: VirtualLink, to_be: str) -> VirtualLink:
         there = self.links.get(link.name)
         if there is None:
-            raise _refused(link.name, "it does not exist, so it cannot be shaped; create it first")
+            raise _refused(link.name, f"it does not exist, so it cannot be {to_be}; create it first")
         if (there.a, there.b) != (link.a, link.b):
             raise _refused(link.name, "it exists between other ends; remove it first")
-        if there == link:
-            return ()
-        self.links[link.name] = link
-        self._use(link)
-        return (ShapeLink(link=there),)
+        return there
 
     def _remove_link(self, name: str) -> tuple[NetworkAction, ...]:
         link = self.links.pop(name, None)
@@ -186,9 +202,13 @@ class NetworkState:
         there = self._used[action.namespace]
         for destination, hops in distinct.values():
             for hop in hops:
-                if hop.interface not in there:
+                what, thing = f"route to {destination}", there.get(hop.interface)
+                if thing is None:
                     why = f"{action.namespace} has no interface {hop.interface}; create its link or tap first"
-                    raise _refused(f"route to {destination}", why)
+                    raise _refused(what, why)
+                if isinstance(thing, VirtualLink) and thing.is_down:
+                    why = f"{hop.interface} of {action.namespace} has no carrier; switch its link on first"
+                    raise _refused(what, why)
 
     def _set_virtual_address(self, wanted: VirtualAddress) -> tuple[NetworkAction, ...]:
         if wanted.namespace not in self.namespaces:
@@ -209,12 +229,18 @@ class NetworkState:
         return {each.address: each.members for each in self.virtual_addresses.values() if each.namespace == namespace}
 
     def _use(self, thing: VirtualLink | Tap) -> None:
+        if isinstance(thing, VirtualLink):
+            self.links[thing.name] = thing
         for end in _ends(thing):
             self._used[end.namespace][end.interface] = thing
 
     def _drop_interface(self, namespace: str, interface: str) -> list[NetworkAction]:
-        """Forget an interface and every way over it; give what brings those back."""
+        """Forget an interface and every way over it; give what brings the ways back."""
         del self._used[namespace][interface]
+        return self._drop_routes(namespace, interface)
+
+    def _drop_routes(self, namespace: str, interface: str) -> list[NetworkAction]:
+        """Take every way over an interface out of the routes; give what brings those back."""
         table = self.routes.get(namespace, {})
         lost = {to: table[to] for to in sorted(self._over(namespace)[interface]) if to in table}
         for destination, hops in lost.items():

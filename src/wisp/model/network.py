@@ -67,13 +67,18 @@ class LinkEnd:
 
 @frozen
 class VirtualLink:
-    """A veth pair between two namespaces, shaped in each direction."""
+    """A veth pair between two namespaces, shaped in each direction.
+
+    Attributes:
+        is_down: Whether its carrier is lost, as a pulled cable's; no route leads over it then.
+    """
 
     name: str
     a: LinkEnd
     b: LinkEnd
     a_to_b: LinkShape = LinkShape()
     b_to_a: LinkShape = LinkShape()
+    is_down: bool = False
 
     @property
     def is_plain(self) -> bool:

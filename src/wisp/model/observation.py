@@ -20,12 +20,14 @@ class ObservedState:
         instances: By name.
         assignments: What was given out before.
         hosts_down: Hosts that must not be used.
+        links_down: Declared links without carrier, which no route may lead over.
     """
 
     network: Network = Network()
     instances: Mapping[str, ObservedInstance] = field(default_factory=dict)
     assignments: Assignments = Assignments()
     hosts_down: frozenset[str] = frozenset()
+    links_down: frozenset[str] = frozenset()
 
 
 class Severity(StrEnum):

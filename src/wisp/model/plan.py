@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import field
 
+from wisp.model.fault import Fault
 from wisp.model.instance import InstanceSpec, WarmPool
 from wisp.model.network import Network
 from wisp.model.zone import Zone
@@ -76,6 +77,7 @@ class Plan:
         pools: Guests to boot ahead for them.
         zone: The cloud's names; ``None`` for a cloud without hosts.
         elastic: What stands behind each virtual address.
+        faults: What is broken on purpose, sites taken apart into hosts; all else here is as if it were whole.
     """
 
     decisions: tuple[Decision, ...] = ()
@@ -86,6 +88,7 @@ class Plan:
     pools: tuple[WarmPool, ...] = ()
     zone: Zone | None = None
     elastic: tuple[ElasticGroup, ...] = ()
+    faults: tuple[Fault, ...] = ()
 
 
 @frozen

@@ -37,23 +37,22 @@ def plan(
 
     Args:
         desired: What was declared.
-        observed: What was given out before stays where it still fits; hosts that are down are not used.
+        observed: What was given out before stays where it still fits; hosts that are down are not used, but by those
+            that were there and fit nowhere else: they wait.
         rng: Chance, for algorithms that use it.
         scales: How many instances there shall be of what may have several; else as many as before.
         algorithm: A name in :data:`wisp.planning.algorithms.ALGORITHMS`.
     """
     expansion = expand(desired, observed, scales or {})
     observed = replace(observed, assignments=_with_those_that_run(observed))
-    placed = ALGORITHMS[algorithm](PlacementProblem(expansion.desired, observed, expansion.near), rng=rng)
-    conflicts = tuple(each for each in placed if isinstance(each, Conflict))
-    if conflicts:
-        return Infeasible(conflicts=conflicts)
-    decisions = tuple(each for each in placed if isinstance(each, Decision))
+    decisions = _placed(expansion, observed, rng, algorithm)
+    if isinstance(decisions, Infeasible):
+        return decisions
     try:
         assignments = _assignments(desired, expansion, observed, decisions)
     except StateError as error:
         return Infeasible(conflicts=(Conflict(instance=desired.name, constraints=(str(error),), refused=()),))
-    realised = Realisation(desired, expansion.desired, assignments)
+    realised = Realisation(desired, expansion.desired, assignments, observed.links_down)
     instances, left_bytes = realised.instances(), _memory_left(expansion.desired, assignments)
     return Plan(
         decisions=decisions,
@@ -62,9 +61,27 @@ def plan(
         instances=instances,
         pools=plan_pools(desired, instances, left_bytes),
         memory_left_bytes=left_bytes,
-        zone=make_zone(desired, expansion.desired, assignments) if desired.hosts else None,
+        zone=make_zone(desired, expansion.desired, assignments, observed.hosts_down) if desired.hosts else None,
         elastic=tuple(groups(desired, assignments)),
     )
+
+
+def _placed(
+    expansion: Expansion, observed: ObservedState, rng: Rng, algorithm: str
+) -> tuple[Decision, ...] | Infeasible:
+    """Place all, as many rounds as more must wait for a host that is down: two, mostly, once one is."""
+    waiting: frozenset[str] = frozenset()
+    while True:
+        problem = PlacementProblem(expansion.desired, observed, expansion.near, waiting)
+        placed = ALGORITHMS[algorithm](problem, rng=rng)
+        conflicts = tuple(each for each in placed if isinstance(each, Conflict))
+        if not conflicts:
+            return tuple(each for each in placed if isinstance(each, Decision))
+        was_on = observed.assignments.hosts
+        stranded = {each.instance for each in conflicts if was_on.get(each.instance) in observed.hosts_down} - waiting
+        if not stranded:
+            return Infeasible(conflicts=conflicts)
+        waiting |= stranded
 
 
 def _with_those_that_run(observed: ObservedState) -> Assignments:

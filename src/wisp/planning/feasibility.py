@@ -32,7 +32,7 @@ def constraints(group: Group, problem: PlacementProblem, usage: Usage) -> tuple[
 def fixed_constraints(group: Group, problem: PlacementProblem) -> tuple[Constraint, ...]:
     """Give the constraints whose answer never changes while placing, the cheapest to check first."""
     return (
-        *_up(problem),
+        *_up(group, problem),
         *(each for member in group.members for each in _placement(member, len(group.members) > 1)),
         _kinds(group),
         *(_latency(bound, problem) for member in group.members for bound in member.constraints.latency),
@@ -65,11 +65,12 @@ def conflicting(hosts: Sequence[Host], all_of: Sequence[Constraint]) -> tuple[st
     return tuple(constraint.text for constraint in kept)
 
 
-def _up(problem: PlacementProblem) -> Iterator[Constraint]:
+def _up(group: Group, problem: PlacementProblem) -> Iterator[Constraint]:
+    waits_for = group.previous if group.name in problem.waiting else None
     if problem.down:
         yield Constraint(
             text=f"hosts that are down: [{', '.join(sorted(problem.down))}]",
-            holds=lambda host: host.name not in problem.down,
+            holds=lambda host: host.name not in problem.down or host.name == waits_for,
             why_not=lambda _: "is down",
         )
 

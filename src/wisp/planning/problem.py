@@ -87,11 +87,18 @@ class PlacementProblem:
         hosts: By name, in the order they were declared.
         groups: In the order of their first members.
         down: Hosts that must not be used.
+        waiting: Instances that wait for the host they were on, though it is down.
     """
 
-    def __init__(self, desired: DesiredState, observed: ObservedState, near: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        desired: DesiredState,
+        observed: ObservedState,
+        near: Mapping[str, str] | None = None,
+        waiting: frozenset[str] = frozenset(),
+    ) -> None:
         self.hosts: Mapping[str, Host] = {host.name: host for host in desired.hosts}
-        self.down = observed.hosts_down
+        self.down, self.waiting = observed.hosts_down, waiting
         self.delays = Delays(desired)
         self._instances = desired.instances
         self._peers = Peers(desired.instances)

@@ -40,16 +40,23 @@ class Realisation:
         declared: What was declared.
         desired: The same with every one of several instances.
         assignments: Hosts, subnets, addresses and links as given out.
+        links_down: Declared links that no route may lead over.
     """
 
-    def __init__(self, declared: DesiredState, desired: DesiredState, assignments: Assignments) -> None:
+    def __init__(
+        self,
+        declared: DesiredState,
+        desired: DesiredState,
+        assignments: Assignments,
+        links_down: frozenset[str] = frozenset(),
+    ) -> None:
         self._declared, self._desired, self._given = declared, desired, assignments
         self._images = {image.name: image for image in desired.images}
         self._access = {point.name: point for point in desired.access_points}
         self._devices = desired.devices
         self._sites = {host.name: host.site for host in desired.hosts}
         self._pools = {image.name: image.pool_size for image in desired.images}
-        self._topology = Topology(desired.nodes, desired.links)
+        self._topology = Topology(desired.nodes, (link for link in desired.links if link.name not in links_down))
         self._routers = frozenset(router.name for router in desired.routers)
         self._gateways = {host: addressing.gateway(index) for host, index in assignments.subnets.items()}
         self._gateways |= {router: assignments.addresses[router] for router in self._routers}

@@ -10,7 +10,9 @@ from wisp.model.zone import NamedInstance, Zone, ZoneName, zone_of
 from wisp.planning.routing import Topology
 
 
-def make_zone(declared: DesiredState, desired: DesiredState, given: Assignments) -> Zone:
+def make_zone(
+    declared: DesiredState, desired: DesiredState, given: Assignments, hosts_down: frozenset[str] = frozenset()
+) -> Zone:
     """Give what the DNS servers of a cloud answer.
 
     An instance has its own name, a VNF's name stands for all of its instances (``web``, or ``web.shop`` with the
@@ -21,6 +23,7 @@ def make_zone(declared: DesiredState, desired: DesiredState, given: Assignments)
         declared: What was declared.
         desired: The same with every one of several instances.
         given: Where they are.
+        hosts_down: Hosts that answer nothing.
     """
     topology = Topology(desired.nodes, desired.links)
     access = {point.name: point.host for point in desired.access_points}
@@ -32,7 +35,7 @@ def make_zone(declared: DesiredState, desired: DesiredState, given: Assignments)
         name=zone_of(desired.name, desired.dns.zone),
         ttl_s=int(desired.dns.ttl.seconds),
         upstreams=desired.dns.forward,
-        servers={host.name: f"host/{host.name}" for host in desired.hosts},
+        servers={host.name: f"host/{host.name}" for host in desired.hosts if host.name not in hosts_down},
         instances=(*placed, *virtual, *devices),
         names=(
             *_names(declared.instances),

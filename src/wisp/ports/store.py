@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from wisp.model.description import DesiredState
+from wisp.model.fault import Fault, FaultKind
 from wisp.model.instance import ObservedInstance
 from wisp.model.observation import Event
 from wisp.model.operation import Cause, Operation
@@ -48,6 +49,22 @@ class StateStore(Protocol):
 
     def assignments(self) -> Assignments:
         """Give what was given out last."""
+        ...
+
+    def put_fault(self, fault: Fault) -> None:
+        """Store a fault, in place of another of the same thing."""
+        ...
+
+    def remove_fault(self, kind: FaultKind, name: str) -> None:
+        """Forget a fault; one that is not there is fine."""
+        ...
+
+    def remove_faults(self) -> None:
+        """Forget every fault."""
+        ...
+
+    def faults(self) -> tuple[Fault, ...]:
+        """Give all faults, by kind and name."""
         ...
 
     def put_instances(self, instances: Sequence[ObservedInstance], *, gone: Sequence[str] = ()) -> None:

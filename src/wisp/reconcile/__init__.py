@@ -15,6 +15,7 @@ from wisp.model.observation import ObservedState
 from wisp.model.plan import Plan
 from wisp.primitives.time import Instant
 from wisp.reconcile.elastic import Elastic
+from wisp.reconcile.fault import Affliction
 from wisp.reconcile.ground import Ground
 from wisp.reconcile.instance import changes
 from wisp.reconcile.network import difference
@@ -29,18 +30,21 @@ def reconcile(plan: Plan, observed: ObservedState, *, now: Instant) -> tuple[Act
     last instances are started. Some of it may have to wait for a later call: an instance that changed is stopped now
     and started once it is gone. One of several that goes is told to finish first.
     """
-    elastic = Elastic(plan, observed, now=now)
-    instances = changes(plan, observed, elastic, now=now)
-    network = difference(elastic.network, observed.network)
+    elastic, affliction = Elastic(plan, observed, now=now), Affliction(plan.faults, now=now)
+    instances = changes(plan, observed, elastic, affliction, now=now)
+    network = difference(affliction.network(elastic.network), observed.network)
     return (*instances.stops, *network, *instances.starts, *elastic.drains)
 
 
 def network_of(plan: Plan, observed: ObservedState, *, now: Instant) -> Network:
-    """Give the network that shall be now: as planned, with who is led where, and what those that go still need."""
-    return Elastic(plan, observed, now=now).network
+    """Give the network that shall be now: as planned but for faults, with who is led where, and what those that go
+    still need.
+    """
+    return Affliction(plan.faults, now=now).network(Elastic(plan, observed, now=now).network)
 
 
 def wake_at(plan: Plan, observed: ObservedState, *, now: Instant) -> Instant | None:
     """Give when, after ``now``, time alone will make something due; ``None`` when nothing waits for time."""
-    elastic = Elastic(plan, observed, now=now)
-    return min((at for at in changes(plan, observed, elastic, now=now).due if at > now), default=None)
+    elastic, affliction = Elastic(plan, observed, now=now), Affliction(plan.faults, now=now)
+    due = (*changes(plan, observed, elastic, affliction, now=now).due, *affliction.due)
+    return min((at for at in due if at > now), default=None)

@@ -10,6 +10,7 @@ from wisp.primitives.backoff import backoff
 from wisp.primitives.time import Instant
 from wisp.primitives.values import frozen
 from wisp.reconcile.elastic import Elastic
+from wisp.reconcile.fault import Affliction
 from wisp.reconcile.ground import Ground
 from wisp.reconcile.rolling import Rolling
 
@@ -23,7 +24,9 @@ class InstanceChange:
     due: tuple[Instant, ...]
 
 
-def changes(plan: Plan, observed: ObservedState, elastic: Elastic, *, now: Instant) -> InstanceChange:
+def changes(
+    plan: Plan, observed: ObservedState, elastic: Elastic, affliction: Affliction, *, now: Instant
+) -> InstanceChange:
     """Give what every planned and every seen instance needs."""
     specs = {spec.name: spec for spec in plan.instances}
     ground = Ground(plan.network, observed.network)
@@ -32,7 +35,10 @@ def changes(plan: Plan, observed: ObservedState, elastic: Elastic, *, now: Insta
     starts, due = [], [*elastic.due]
     for spec in plan.instances:
         seen = observed.instances.get(spec.name)
-        if seen is not None and seen.state is not InstanceState.EXITED:
+        if reason := affliction.reason_against(spec):
+            if seen is not None and seen.handle is not None:
+                stops.append(StopInstance(name=spec.name, handle=seen.handle, reason=reason, at_once=True))
+        elif seen is not None and seen.state is not InstanceState.EXITED:
             if reason := _reason_to_stop(spec, seen, ground, rolling, now):
                 stops.append(StopInstance(name=spec.name, handle=seen.handle, reason=reason))
             elif seen.state is InstanceState.STARTING:

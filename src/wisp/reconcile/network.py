@@ -1,6 +1,7 @@
 """The difference between two networks, as actions in an order that works."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 from wisp.model.action import (
@@ -14,6 +15,7 @@ from wisp.model.action import (
     RemoveVirtualAddress,
     SetVirtualAddress,
     ShapeLink,
+    SwitchLink,
 )
 from wisp.model.network import Namespace, Network, Tap, VirtualAddress, VirtualLink
 from wisp.reconcile.routes import peers_of, route_changes, without
@@ -36,7 +38,7 @@ def difference(wanted: Network, seen: Network) -> tuple[NetworkAction, ...]:
     first = _in_the_way(unlinked, wanted, seen, remade)
     kept_links = seen.links - unlinked
     kept_addresses = {each for each in seen.virtual_addresses if each.namespace not in gone}
-    tables = without(seen.routes, _interfaces(first, untapped))
+    tables = without(seen.routes, _interfaces({*first, *_losing_carrier(wanted, seen)}, untapped))
     tables = {namespace: table for namespace, table in tables.items() if namespace not in gone}
     return (
         *(RemoveVirtualAddress(virtual_address=each) for each in _outdated_addresses(wanted, kept_addresses)),
@@ -45,7 +47,7 @@ def difference(wanted: Network, seen: Network) -> tuple[NetworkAction, ...]:
         *(RemoveNamespace(name=name) for name in sorted(remade)),
         *(CreateNamespace(namespace=each) for each in _by_name(wanted.namespaces - seen.namespaces)),
         *(CreateTap(tap=tap) for tap in _by_name(wanted.taps - (seen.taps - untapped))),
-        *_link_creations(wanted.links - kept_links, {link.name for link in kept_links}),
+        *_link_creations(wanted.links - kept_links, {link.name: link for link in kept_links}),
         *route_changes(wanted.routes, tables, seen.routes, peers_of(wanted.links)),
         *_address_changes(wanted.virtual_addresses - kept_addresses),
         *(RemoveLink(link=link) for link in _by_name(unlinked - first)),
@@ -61,6 +63,12 @@ def _outdated_links(wanted: Network, seen: Network, gone: set[str]) -> set[Virtu
         for link in seen.links
         if (link.name, link.a, link.b) not in ends or gone & {link.a.namespace, link.b.namespace}
     }
+
+
+def _losing_carrier(wanted: Network, seen: Network) -> set[VirtualLink]:
+    """Give the links to switch off; the kernel drops the routes over those too."""
+    off = {link.name for link in wanted.links if link.is_down}
+    return {link for link in seen.links if link.name in off and not link.is_down} if off else set()
 
 
 def _interfaces(links: Iterable[VirtualLink], taps: Iterable[Tap]) -> set[tuple[str, str]]:
@@ -106,10 +114,12 @@ def _address_changes(addresses: Iterable[VirtualAddress]) -> Iterable[NetworkAct
         yield SetVirtualAddress(virtual_address=each)
 
 
-def _link_creations(links: Iterable[VirtualLink], kept: set[str]) -> Iterable[NetworkAction]:
+def _link_creations(links: Iterable[VirtualLink], kept: Mapping[str, VirtualLink]) -> Iterable[NetworkAction]:
     made = _by_name(links)
+    changed = [(link, kept[link.name]) for link in made if link.name in kept]
     yield from (CreateLink(link=link) for link in made if link.name not in kept)
-    yield from (ShapeLink(link=link) for link in made if link.name in kept)
+    yield from (ShapeLink(link=link) for link, there in changed if replace(link, is_down=there.is_down) != there)
+    yield from (SwitchLink(link=link) for link, there in changed if link.is_down != there.is_down)
 
 
 def _by_name(things: Iterable[Named]) -> list[Named]:

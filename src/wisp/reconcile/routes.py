@@ -30,10 +30,11 @@ def without(tables: Tables, gone: Iterable[tuple[str, str]]) -> Tables:
     by_namespace: defaultdict[str, set[str]] = defaultdict(set)
     for namespace, interface in gone:
         by_namespace[namespace].add(interface)
-    left = dict(tables)
-    for namespace in by_namespace.keys() & tables.keys():
-        left[namespace] = _left(tables[namespace], by_namespace[namespace])
-    return left
+    left = {
+        namespace: _left(table, by_namespace[namespace]) if namespace in by_namespace else table
+        for namespace, table in tables.items()
+    }
+    return {namespace: table for namespace, table in left.items() if table}
 
 
 def _left(table: RoutingTable, gone: set[str]) -> RoutingTable:

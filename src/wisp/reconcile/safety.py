@@ -5,8 +5,8 @@ It knows nothing of how the order of a change was found: it follows every packet
 
 from collections.abc import Iterable
 
-from wisp.model.action import NetworkAction, RemoveLink, SetRoutes
-from wisp.model.network import Network, NextHops
+from wisp.model.action import NetworkAction, RemoveLink, SetRoutes, SwitchLink
+from wisp.model.network import Network, NextHops, VirtualLink
 from wisp.reconcile.routes import peers_of
 
 
@@ -24,6 +24,8 @@ def unsafe_step(actions: Iterable[NetworkAction], *, seen: Network, wanted: Netw
                 return fault
         elif isinstance(action, RemoveLink) and (fault := model.remove_link(action)):
             return fault
+        elif isinstance(action, SwitchLink) and action.link.is_down:
+            model.drop_routes(action.link)
     return ""
 
 
@@ -49,16 +51,25 @@ class _Model:
         return next((fault for fault in faults if fault), "")
 
     def remove_link(self, action: RemoveLink) -> str:
-        for end in (action.link.a, action.link.b):
+        lost = self.drop_routes(action.link)
+        senders = (name for name in lost if self._has_begun and name not in self._going)
+        return next(
+            (f"{action.link.name} goes while {name} still sends over it to {lost[name]}" for name in senders), ""
+        )
+
+    def drop_routes(self, link: VirtualLink) -> dict[str, str]:
+        """Have a link carry nothing any more; give who sent over it, and to where."""
+        lost = {}
+        for end in (link.a, link.b):
             table = self._tables.get(end.namespace, {})
-            over = [to for to, hops in table.items() if any(hop.interface == end.interface for hop in hops)]
-            if over and self._has_begun and end.namespace not in self._going:
-                return f"{action.link.name} goes while {end.namespace} still sends over it to {over[0]}"
-            for to in over:
-                table[to] = tuple(hop for hop in table[to] if hop.interface != end.interface)
-                if not table[to]:
+            for to, hops in list(table.items()):
+                left = tuple(hop for hop in hops if hop.interface != end.interface)
+                if left != hops:
+                    lost[end.namespace] = to
+                    table[to] = left
+                if not left:
                     del table[to]
-        return ""
+        return lost
 
     def _fault(self, start: str, destination: str) -> str:
         """Follow the packets to a destination from one namespace on, over all of its next hops."""

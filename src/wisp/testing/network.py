@@ -20,6 +20,7 @@ from wisp.model.action import (
     SetRoutes,
     SetVirtualAddress,
     ShapeLink,
+    SwitchLink,
 )
 from wisp.model.description import LinkShape
 from wisp.model.network import LinkEnd, Namespace, Network, NextHop, Tap, VirtualAddress, VirtualLink
@@ -51,6 +52,7 @@ ROUTES = {
     SECOND.name: {"10.0.16.0/20": OVER_UPLINK, "100.64.0.1/32": OVER_UPLINK},
 }
 TO_DEVICE = "100.64.0.1/32"
+BESIDE_UPLINK = {DEVICE.name: ROUTES[DEVICE.name], FIRST.name: {TO_DEVICE: ROUTES[FIRST.name][TO_DEVICE]}}
 NO_DEFAULT = SetRoutes(namespace=DEVICE.name, routes={"default": ()})
 SHARED = VirtualAddress(namespace=FIRST.name, address="192.168.0.1", members=("10.0.32.2", "10.0.32.3"))
 SMALL = Network(
@@ -201,8 +203,9 @@ class NetworkDriverContract:
             (CreateTap(tap=GUEST), "host/second"),
             (SetRoutes(namespace=DEVICE.name, routes=ROUTES[DEVICE.name]), "default"),
             (ShapeLink(link=UPLINK), "link/uplink"),
+            (SwitchLink(link=UPLINK), "link/uplink"),
         ],
-        ids=["link", "tap", "route", "shape"],
+        ids=["link", "tap", "route", "shape", "switch"],
     )
     async def test_what_it_needs_must_be_there(self, network: NetworkDriver, action: NetworkAction, word: str) -> None:
         """An action in a place that does not exist is refused, with its name."""
@@ -279,3 +282,35 @@ class NetworkDriverContract:
         changed = replace(UPLINK, a_to_b=FAST)
         await network.apply([CreateLink(link=changed)])
         assert await network.observe() == replace(SMALL, links=frozenset((changed, RADIO)))
+
+    async def test_a_link_without_carrier_keeps_its_shape_and_loses_its_routes(self, network: NetworkDriver) -> None:
+        """It can be shaped meanwhile, carries no route until it is switched on, and then is as it was."""
+        await network.apply(creations(SMALL))
+        off = replace(UPLINK, is_down=True)
+        for _ in range(2):  # to repeat it changes nothing
+            await network.apply([SwitchLink(link=off)])
+            assert await network.observe() == replace(SMALL, links=frozenset((off, RADIO)), routes=BESIDE_UPLINK)
+        shaped = replace(UPLINK, b_to_a=SLOW)
+        await network.apply([ShapeLink(link=shaped)])
+        assert (await network.observe()).links == {replace(shaped, is_down=True), RADIO}
+        with pytest.raises(DriverError, match="no carrier"):
+            await network.apply([SetRoutes(namespace=SECOND.name, routes=ROUTES[SECOND.name])])
+        await network.apply([ShapeLink(link=UPLINK), SwitchLink(link=UPLINK), *creations(SMALL)])
+        assert await network.observe() == SMALL
+
+    async def test_a_link_switched_off_in_a_batch_that_fails_is_on_again(self, network: NetworkDriver) -> None:
+        """With the routes over it."""
+        await network.apply(creations(SMALL))
+        with pytest.raises(DriverError, match="host/nowhere"):
+            await network.apply([
+                SwitchLink(link=replace(UPLINK, is_down=True)),
+                SetVirtualAddress(virtual_address=replace(SHARED, namespace="host/nowhere")),
+            ])  # fmt: skip
+        assert await network.observe() == SMALL
+
+    async def test_a_link_may_be_made_without_carrier(self, network: NetworkDriver) -> None:
+        """As while a fault lasts on one that has to be made anew."""
+        off = replace(UPLINK, is_down=True)
+        there = replace(SMALL, links=frozenset((off, RADIO)), routes=BESIDE_UPLINK)
+        await network.apply(creations(there))
+        assert await network.observe() == there

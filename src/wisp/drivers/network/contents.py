@@ -32,6 +32,7 @@ _HOST_SCOPE = 254
 _RP_FILTER = slice(28, 32)
 _PROTOCOL = 5
 _ATTRIBUTE = struct.Struct("=HH")
+_CARRIED = m.IS_UP | m.HAS_CARRIER
 _NO_SHAPE = LinkShape(queue_packets=0)
 
 
@@ -41,6 +42,7 @@ class Interface:
 
     Attributes:
         purpose: What its alias says; ``None`` where it is none of ours.
+        has_carrier: Whether it is up and so is the other end.
         forwards: Whether what arrives here is routed on.
         strict: Whether what arrives here must come from where the answer would go.
         address: The first address beyond the loopback's own, with prefix length.
@@ -53,7 +55,7 @@ class Interface:
     index: int
     name: str
     purpose: LinkAlias | TapAlias | None
-    is_up: bool
+    has_carrier: bool
     forwards: bool
     strict: bool = False
     address: str | None = None
@@ -153,7 +155,7 @@ def _interface(body: bytes) -> Interface:
         index=index,
         name=as_text(found[m.IFLA_IFNAME]),
         purpose=read_alias(as_text(found.get(m.IFLA_IFALIAS, b""))),
-        is_up=bool(flags & m.IS_UP),
+        has_carrier=flags & _CARRIED == _CARRIED,
         forwards=bool(as_number(conf[:4])),
         strict=as_number(conf[_RP_FILTER]) == 1,
     )
@@ -370,11 +372,11 @@ def _namespace(name: str, contents: Contents) -> Namespace:
 
 
 def _links(contents: Mapping[str, Contents], lines: frozenset[str]) -> frozenset[VirtualLink]:
-    """Give the links of which both ends are there and up."""
+    """Give the links of which both ends are there."""
     ends: dict[tuple[str, str], tuple[str, Interface]] = {}
     for name, each in contents.items():
         for interface in each.interfaces.values():
-            if isinstance(interface.purpose, LinkAlias) and interface.is_up:
+            if isinstance(interface.purpose, LinkAlias):
                 ends[interface.purpose.link, interface.purpose.end] = name, interface
     return frozenset(
         VirtualLink(
@@ -383,6 +385,7 @@ def _links(contents: Mapping[str, Contents], lines: frozenset[str]) -> frozenset
             b=_end(*ends[link, "b"]),
             a_to_b=_shape(ends[link, "a"][1], ends[link, "b"][1], _has_lines(line_id(link, "a"), lines)),
             b_to_a=_shape(ends[link, "b"][1], ends[link, "a"][1], _has_lines(line_id(link, "b"), lines)),
+            is_down=not all(ends[link, each][1].has_carrier for each in ("a", "b")),
         )
         for link, end in ends
         if end == "a" and (link, "b") in ends

@@ -34,6 +34,7 @@ from wisp.model.action import (
     SetRoutes,
     SetVirtualAddress,
     ShapeLink,
+    SwitchLink,
 )
 from wisp.model.effect import NetworkState
 from wisp.model.network import Network, VirtualLink
@@ -94,6 +95,7 @@ class EmulatedNetwork:
             RemoveNamespace: self._remove_namespaces,
             CreateLink: self._create_links,
             ShapeLink: self._shape_links,
+            SwitchLink: self._switch_links,
             RemoveLink: self._remove_links,
             CreateTap: self._create_taps,
             RemoveTap: self._remove_taps,
@@ -257,6 +259,11 @@ class EmulatedNetwork:
         await self._blocking(self._kernel.create_links, links)
         if shaped := [link for link in links if not link.is_plain]:
             await self._put_in_force(shaped, state)
+        if off := [link for link in links if link.is_down]:
+            await self._blocking(self._kernel.switch_links, off)
+
+    async def _switch_links(self, actions: Sequence[SwitchLink], _state: NetworkState) -> None:
+        await self._blocking(self._kernel.switch_links, [action.link for action in actions])
 
     async def _shape_links(self, actions: Sequence[ShapeLink], state: NetworkState) -> None:
         links = [action.link for action in actions]

@@ -73,6 +73,11 @@ class _Room:
         kept = {hops: ours for hops, ours in self.hops.items() if ours not in self.idle}
         self.know_hops(kept, frozenset(), self._last_hop)
 
+    def forget_hops_over(self, interface: str) -> None:
+        """Take note that the kernel has taken away what leads over an interface, and changed what has other ways."""
+        for hops in self._hops_over.pop(interface, ()):
+            self.hops.pop(hops, None)
+
     def number_hops(self, hops: NextHops) -> int:
         """Give new next hops a number."""
         self._last_hop += 1
@@ -101,9 +106,7 @@ class _Room:
     def drop(self, interface: str) -> int | None:
         """Forget an interface and give its index; ``None`` if it is not known."""
         index = self.indexes.pop(interface, None)
-        # The kernel takes away what leads over it; what has other ways besides has changed, so it is not used again.
-        for hops in self._hops_over.pop(interface, ()):
-            self.hops.pop(hops, None)
+        self.forget_hops_over(interface)
         if index is not None:
             self.limited.discard(index)
             self._used.discard(index)
@@ -218,6 +221,21 @@ class Kernel:
         for link in links:
             self._mark(batches, link, in_force=False)
             self._limit(batches, link)
+        self._send(batches)
+
+    def switch_links(self, links: Iterable[VirtualLink]) -> None:
+        """Take the carrier of links away or give it back; their addresses stay, though the kernel drops IPv6 ones."""
+        batches: _Batches = defaultdict(list)
+        for link in links:
+            what = f"switching link {link.name} {'off' if link.is_down else 'on'}"
+            for end in (link.a, link.b):
+                index = self.index(end.namespace, end.interface)
+                self._rooms[end.namespace].forget_hops_over(end.interface)
+                batches[end.namespace].append(m.switch(index, on=not link.is_down, what=what))
+                if end.address:
+                    batches[end.namespace] += self._add_address(index, end.address, what)
+                if not link.is_down and (address := _alone(link.b if end is link.a else link.a)):
+                    batches[end.namespace] += self._add_neighbour(index, address, what)
         self._send(batches)
 
     def mark_links(self, links: Iterable[VirtualLink]) -> None:

@@ -38,6 +38,7 @@ RTA_DST, RTA_OIF, RTA_PREFSRC = 1, 4, 7
 TCA_KIND, TCA_OPTIONS, TBF_PARMS, TBF_RATE64, TBF_BURST = 1, 2, 1, 4, 6
 
 IS_UP = 0x1
+HAS_CARRIER = 0x10000
 MAIN_TABLE = 254
 ROUTE_OF_PLAN, ROUTE_TO_GUEST = 0x57, 0x58
 TBF_HANDLE, TBF_CLASS, FIFO_HANDLE = 0x1_0000, 0x1_0001, 0x2_0000
@@ -161,6 +162,11 @@ def ask_often(family: Family, index: int, what: str) -> Message:
 def packed_mac(mac: str) -> bytes:
     """Give the bytes of a hardware address."""
     return bytes.fromhex(mac.replace(":", ""))
+
+
+def switch(index: int, *, on: bool, what: str) -> Message:
+    """Bring an interface up or down; the other end of a veth pair loses its carrier with it."""
+    return Message(SET_LINK, 0, LINK_HEADER.pack(0, 0, index, IS_UP if on else 0, IS_UP), what)
 
 
 def set_alias(index: int, alias: str, what: str) -> Message:

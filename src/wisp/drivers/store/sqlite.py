@@ -15,6 +15,7 @@ from typing import Any
 
 from wisp.codec import stored
 from wisp.model.description import DesiredState
+from wisp.model.fault import Fault, FaultKind
 from wisp.model.instance import ObservedInstance
 from wisp.model.observation import Event, Severity
 from wisp.model.operation import Cause, Operation
@@ -38,6 +39,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE desired ADD COLUMN cause TEXT NOT NULL DEFAULT 'wish'",
         "CREATE TABLE operation (number INTEGER PRIMARY KEY, operation BLOB NOT NULL)",
     ),
+    ("CREATE TABLE fault (kind TEXT NOT NULL, name TEXT NOT NULL, fault BLOB NOT NULL, PRIMARY KEY (kind, name))",),
 )
 
 
@@ -135,6 +137,26 @@ class SqliteStore:
         """Give what was given out last."""
         newest = self.plan()
         return Assignments() if newest is None else newest[1].assignments
+
+    def put_fault(self, fault: Fault) -> None:
+        """Store a fault, in place of another of the same thing."""
+        with self._transaction("put_fault", durable=True) as db:
+            db.execute("REPLACE INTO fault VALUES (?, ?, ?)", (str(fault.kind), fault.name, stored.encode(fault)))
+
+    def remove_fault(self, kind: FaultKind, name: str) -> None:
+        """Forget a fault; one that is not there is fine."""
+        with self._transaction("remove_fault", durable=True) as db:
+            db.execute("DELETE FROM fault WHERE kind = ? AND name = ?", (str(kind), name))
+
+    def remove_faults(self) -> None:
+        """Forget every fault."""
+        with self._transaction("remove_faults", durable=True) as db:
+            db.execute("DELETE FROM fault")
+
+    def faults(self) -> tuple[Fault, ...]:
+        """Give all faults, by kind and name."""
+        rows = self._all("SELECT fault FROM fault ORDER BY kind, name")
+        return tuple(stored.decode(fault, Fault) for (fault,) in rows)
 
     def put_instances(self, instances: Sequence[ObservedInstance], *, gone: Sequence[str] = ()) -> None:
         """Store what was seen of some instances, and forget others."""

@@ -23,20 +23,20 @@ TABLE = {"10.0.32.0/20": (NextHop("l-l", "172.16.0.1"),)}
 
 
 def loopback(address: str) -> Interface:
-    return Interface(index=1, name="lo", purpose=None, is_up=True, forwards=True, address=address)
+    return Interface(index=1, name="lo", purpose=None, has_carrier=True, forwards=True, address=address)
 
 
 def end(name: str, shape: LinkShape, index: int, **more) -> Interface:
     purpose = read_alias(link_alias("link/l", name, shape))
     address = "172.16.0.0/31" if name == "a" else "172.16.0.1/31"
     return Interface(
-        index=index, name="l-l", purpose=purpose, is_up=True, forwards=True, **{"address": address, **more}
+        index=index, name="l-l", purpose=purpose, has_carrier=True, forwards=True, **{"address": address, **more}
     )
 
 
 A = end("a", SHAPE, 2, rate_bps=8_000_000, queue_packets=9, departures_queue=ICMP_QUEUES + 2)
 B = end("b", LinkShape(), 3, arrivals_queue=3)
-T = Interface(index=4, name="t-web", purpose=TapAlias("web"), is_up=True, forwards=True, address="10.0.32.1/32")
+T = Interface(index=4, name="t-web", purpose=TapAlias("web"), has_carrier=True, forwards=True, address="10.0.32.1/32")
 
 
 def world(a: Interface = A, b: Interface = B, tap: Interface = T) -> dict[str, Contents]:
@@ -70,10 +70,14 @@ def test_a_world_that_agrees_is_the_plan():
     assert seen(world()) == WHOLE
 
 
-def test_a_link_with_one_end_or_an_end_that_is_down_is_none_and_its_routes_neither():
+def test_a_link_with_one_end_is_none_and_its_routes_neither():
     half = replace(WHOLE, links=frozenset(), routes={})
     assert seen(world(b=replace(B, purpose=None))) == half
-    assert seen(world(b=replace(B, is_up=False))) == half
+
+
+def test_a_link_without_carrier_at_an_end_is_down():
+    (link,) = WHOLE.links
+    assert seen(world(b=replace(B, has_carrier=False))).links == {replace(link, is_down=True)}
 
 
 def test_a_tap_nobody_holds_is_none():

@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,13 @@ import pytest
 from wisp.drivers.store import sqlite as module
 from wisp.drivers.store.sqlite import SqliteStore
 from wisp.model.description import DesiredState
+from wisp.model.fault import Degradation, Fault, FaultAction, FaultKind
 from wisp.model.instance import InstanceState, ObservedInstance
 from wisp.model.observation import Event, Severity
 from wisp.model.operation import Cause, Operation, OperationKind, OperationState
 from wisp.model.plan import Assignments, Plan
 from wisp.primitives.errors import PermanentDriverError, StaleWrite, TransientDriverError
-from wisp.primitives.time import Instant
+from wisp.primitives.time import Duration, Instant
 
 
 @pytest.fixture
@@ -171,3 +173,19 @@ def test_what_was_acknowledged_outlives_a_kill(tmp_path: Path) -> None:
     store.close()
     assert newest is not None
     assert newest[0] >= acknowledged[-1]
+
+
+def test_faults_are_kept_one_for_each_thing(store):
+    link = Fault(kind=FaultKind.LINK, name="a", action=FaultAction.DOWN, since=Instant(1))
+    host = Fault(
+        kind=FaultKind.HOST, name="a", action=FaultAction.FLAP, since=Instant(2), period=Duration.of_seconds(1)
+    )
+    worse = replace(link, action=FaultAction.DEGRADE, degradation=Degradation(delay_us=5, loss_ppm=7, rate_bps=9_000))
+    for fault in (link, host, worse):
+        store.put_fault(fault)
+    assert store.faults() == (host, worse)
+    store.remove_fault(FaultKind.LINK, "a")
+    store.remove_fault(FaultKind.LINK, "a")
+    assert store.faults() == (host,)
+    store.remove_faults()
+    assert store.faults() == ()
