@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from wisp.assembly.doors import held_names, opened, shut_unwanted
+from wisp.assembly.editing import NetworkEditor
 from wisp.assembly.egress import end_egress, ensure_egress, find_program, wants_egress
 from wisp.assembly.faults import FaultOrder, store_fault
 from wisp.assembly.images import with_built_images, with_digests
@@ -50,6 +51,8 @@ from wisp.primitives.errors import DescriptionError, StateError, TransientDriver
 from wisp.reconcile import network_of, reconcile
 
 ProgressCallback = Callable[[Progress], None]
+
+CHANGE_WITHIN_S = 120.0
 
 
 class Cloud:
@@ -145,6 +148,16 @@ class Cloud:
         self._need_life()
         return await self._bring(present_wish(self.name, self._existing_store()), as_it_was, progress, timeout_s)
 
+    @property
+    def network(self) -> NetworkEditor:
+        """Its routers and links, to be changed while it runs."""
+
+        async def bring(wish: Wish) -> object:
+            self._need_life()
+            return await self._bring(wish, as_it_was, lambda _: None, CHANGE_WITHIN_S)
+
+        return NetworkEditor(self.name, self._existing_store, bring)
+
     def operations(self, *, limit: int = 1000) -> list[Operation]:
         """Give the newest life cycle operations, oldest first.
 
@@ -209,7 +222,7 @@ class Cloud:
         try:
             if wish.cause is Cause.WISH:
                 store.remove_faults()
-            return store.put_desired(wish.desired, source=wish.text, cause=wish.cause)
+            return store.put_desired(wish.desired, source=wish.text, cause=wish.cause, expected_revision=wish.after)
         finally:
             store.close()
 

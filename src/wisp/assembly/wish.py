@@ -11,11 +11,16 @@ from wisp.primitives.values import frozen
 
 @frozen
 class Wish:
-    """A desired state, the text that it came from, and why it is wanted."""
+    """A desired state, the text that it came from, and why it is wanted.
+
+    Attributes:
+        after: The revision that it changes; ``None`` where it takes the place of whatever is wanted.
+    """
 
     desired: DesiredState
     text: str
     cause: Cause = Cause.WISH
+    after: int | None = None
 
 
 def present_wish(cloud: str, store: SqliteStore) -> Wish:

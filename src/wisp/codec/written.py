@@ -40,7 +40,12 @@ def render(desired: DesiredState) -> str:
 
     Only what differs from the defaults is written; folders are absolute.
     """
-    document = {
+    return dumped(document(desired))
+
+
+def document(desired: DesiredState) -> Written:
+    """Give the same as keys and values."""
+    body = {
         "cloud": desired.name,
         "sites": {site.name: _site(site) for site in desired.sites},
         "hosts": {host.name: _host(host) for host in desired.hosts},
@@ -55,8 +60,12 @@ def render(desired: DesiredState) -> str:
         "dns": _dns(desired.dns),
         "faults": _said({"detection": _time(desired.detection, DesiredState(name="").detection)}),
     }
-    used = {key: value for key, value in document.items() if value}
-    return yaml.safe_dump(used, sort_keys=False, allow_unicode=True, width=110)
+    return {key: value for key, value in body.items() if value}
+
+
+def dumped(body: Written) -> str:
+    """Give the YAML of a description."""
+    return yaml.safe_dump(body, sort_keys=False, allow_unicode=True, width=110)
 
 
 def _said(written: Mapping[str, Any]) -> Written:

@@ -4,12 +4,45 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from wisp.model.description import Link, Router
 from wisp.model.fault import Degradation, Fault
 from wisp.model.observation import Event
 from wisp.model.operation import Operation
 from wisp.model.view import CloudStatus, Finding, InstanceRow, PlannedChange, Progress
 
 OnProgress = Callable[[Progress], None]
+
+
+class NetworkFacade(Protocol):
+    """A running cloud's network; see :attr:`wisp.Cloud.network`."""
+
+    def routers(self) -> Sequence[Router]:
+        """Give the routers that are wanted."""
+        ...
+
+    def links(self) -> Sequence[Link]:
+        """Give the links that are wanted."""
+        ...
+
+    async def add_routers(self, *names: str, latitude: str | None = ..., longitude: str | None = ...) -> None:
+        """Make routers."""
+        ...
+
+    async def remove_routers(self, *names: str) -> None:
+        """Take routers away, with their links."""
+        ...
+
+    async def add_link(self, first: str, second: str, *, name: str | None = ..., **shape: str) -> None:
+        """Join two hosts or routers."""
+        ...
+
+    async def set_link(self, name: str, *, directions: Sequence[str] = ..., **shape: str) -> None:
+        """Change the shape of a link."""
+        ...
+
+    async def remove_links(self, *names: str) -> None:
+        """Take links away."""
+        ...
 
 
 class CloudFacade(Protocol):
@@ -49,6 +82,11 @@ class CloudFacade(Protocol):
 
     async def status(self) -> CloudStatus:
         """Sum it up."""
+        ...
+
+    @property
+    def network(self) -> NetworkFacade:
+        """Its routers and links, to be changed while it runs."""
         ...
 
     def faults(self) -> list[Fault]:

@@ -13,6 +13,7 @@ class Cause(StrEnum):
     """Why a desired state was stored."""
 
     WISH = "wish"
+    EDIT = "edit"
     ROLLBACK = "rollback"
     RETRY = "retry"
 
