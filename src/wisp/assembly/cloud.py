@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 
 from wisp.assembly.doors import held_names, opened, shut_unwanted
+from wisp.assembly.echo import Directory, echoes, new_identity, way
 from wisp.assembly.editing import NetworkEditor
 from wisp.assembly.egress import end_egress, ensure_egress, find_program, wants_egress
 from wisp.assembly.faults import FaultOrder, store_fault
@@ -39,6 +40,7 @@ from wisp.drivers.instance.microvm import find_qemu
 from wisp.drivers.keeper.process import living_keeper
 from wisp.drivers.store.sqlite import SqliteStore
 from wisp.model.description import DesiredState, Kind
+from wisp.model.echo import EchoAnswer, EchoOrder, Hop
 from wisp.model.fault import Degradation, Fault
 from wisp.model.instance import InstanceSpec
 from wisp.model.observation import Event, ObservedState
@@ -48,6 +50,7 @@ from wisp.model.view import CloudStatus, InstanceRow, PlannedChange, Progress
 from wisp.model.zone import zone_of
 from wisp.planning.door import doors
 from wisp.primitives.errors import DescriptionError, StateError, TransientDriverError, UnknownInstance
+from wisp.primitives.time import Duration
 from wisp.reconcile import network_of, reconcile
 
 ProgressCallback = Callable[[Progress], None]
@@ -417,6 +420,54 @@ class Cloud:
         """
         return await capture_inside(self._folder, self._namespace(where), argv)
 
+    async def ping(
+        self,
+        begin: str,
+        end: str,
+        *,
+        count: int = 5,
+        interval_s: float = 0.2,
+        patience_s: float = 2.0,
+        ipv6: bool = False,
+    ) -> AsyncIterator[EchoAnswer]:
+        """Send echo requests from one place to another; give what comes of each, as soon as it is known.
+
+        Args:
+            begin: A host, router, device or instance; a unikernel's requests come from its host.
+            end: One of these, what several stand in for, or an address.
+            count: How many.
+            interval_s: From one to the next [s].
+            patience_s: How long one is waited for [s].
+            ipv6: Whether to ask for the IPv6 address of a name.
+
+        Raises:
+            StateError: There is no such place, or the cloud is down.
+        """
+        directory = Directory(self._stored_plan())
+        order = EchoOrder(
+            address=directory.address(end, ipv6=ipv6),
+            identity=new_identity(),
+            count=count,
+            interval=Duration.of_seconds(interval_s),
+            patience=Duration.of_seconds(patience_s),
+        )
+        async for answer in echoes(self._folder, directory.namespace(begin), order):
+            yield replace(answer, by=directory.name(answer.by))
+
+    async def trace(self, begin: str, end: str, *, patience_s: float = 1.0, ipv6: bool = False) -> Sequence[Hop]:
+        """Give the stations on the way from one place to another, with the delay to each.
+
+        Args:
+            begin, end, ipv6: As in :meth:`ping`.
+            patience_s: How long to wait for those that do not answer [s].
+
+        Raises:
+            StateError: There is no such place, or the cloud is down.
+        """
+        directory = Directory(self._stored_plan())
+        address = directory.address(end, ipv6=ipv6)
+        return await way(self._folder, directory, begin, address, Duration.of_seconds(patience_s))
+
     async def forward(
         self, listen: str, instance: str, port: int, ready: Callable[[str], None] = lambda _: None
     ) -> None:
@@ -440,12 +491,7 @@ class Cloud:
 
     def _namespace(self, where: str) -> str:
         """Give the namespace that a host, device or instance name means."""
-        plan = self._stored_plan()
-        by_name = {namespace.name.partition("/")[2]: namespace.name for namespace in plan.network.namespaces}
-        by_name |= {spec.name: spec.namespace for spec in plan.instances if spec.name not in by_name}
-        if where not in by_name:
-            raise UnknownInstance(f"no host, device or instance {where!r}; there are: {', '.join(sorted(by_name))}")
-        return by_name[where]
+        return Directory(self._stored_plan()).namespace(where)
 
     def _spec(self, instance: str) -> InstanceSpec:
         specs = {spec.name: spec for spec in self._stored_plan().instances}

@@ -5,7 +5,7 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -48,6 +48,41 @@ async def capture_inside(folder: CloudFolder, namespace: str, argv: Sequence[str
         )
         output, _ = await process.communicate()
         return process.returncode or 0, output.decode(errors="replace")
+
+
+async def lines_inside(
+    folder: CloudFolder, namespace: str, argv: Sequence[str], given: bytes
+) -> AsyncGenerator[bytes, None]:
+    """Run a command in one of a cloud's namespaces; give what it writes, line by line; it ends with the iterator.
+
+    Args:
+        given: What it reads.
+
+    Raises:
+        StateError: It failed, with what it said last; or the cloud is down.
+    """
+    async with entered(folder, namespace) as (prefix, descriptors):
+        process = await asyncio.create_subprocess_exec(
+            *prefix,
+            *argv,
+            pass_fds=descriptors,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None  # noqa: S101
+        try:
+            process.stdin.write(given)
+            process.stdin.close()
+            async for line in process.stdout:
+                yield line
+            said = (await process.stderr.read()).decode(errors="replace").strip()
+            if await process.wait() != 0:
+                raise StateError(f"{argv[-1]} failed in {namespace}: {said.splitlines()[-1] if said else 'no reason'}")
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
 
 
 @asynccontextmanager

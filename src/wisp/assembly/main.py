@@ -7,7 +7,7 @@ import click
 from wisp.assembly.machine import Machine
 from wisp.assembly.planning import InfeasibleError
 from wisp.assembly.settings import Settings
-from wisp.interfaces.cli.fault import cli
+from wisp.interfaces.cli.echo import cli
 from wisp.primitives.errors import DescriptionError, MissingPrerequisite, WispError
 
 FAILED, WRONG, LACKING, INFEASIBLE, INTERRUPTED = 1, 2, 3, 4, 130

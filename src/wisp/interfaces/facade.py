@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from wisp.model.description import Link, Router
+from wisp.model.echo import EchoAnswer, Hop
 from wisp.model.fault import Degradation, Fault
 from wisp.model.observation import Event
 from wisp.model.operation import Operation
@@ -124,6 +125,23 @@ class CloudFacade(Protocol):
 
     async def run(self, where: str, argv: Sequence[str]) -> tuple[int, str]:
         """Run a command inside a host or device; give its exit status and all it wrote."""
+        ...
+
+    def ping(
+        self,
+        begin: str,
+        end: str,
+        *,
+        count: int = ...,
+        interval_s: float = ...,
+        patience_s: float = ...,
+        ipv6: bool = ...,
+    ) -> AsyncIterator[EchoAnswer]:
+        """Send echo requests from one place to another; give what comes of each."""
+        ...
+
+    async def trace(self, begin: str, end: str, *, patience_s: float = ..., ipv6: bool = ...) -> Sequence[Hop]:
+        """Give the stations on the way from one place to another."""
         ...
 
     async def forward(self, listen: str, instance: str, port: int, ready: Callable[[str], None]) -> None:

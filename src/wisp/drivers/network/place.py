@@ -40,7 +40,12 @@ _STAYS = {
     "ipv4/ip_forward": "0",
     "ipv4/ip_unprivileged_port_start": "0",  # all ports are its own, also for those who may do nothing
 }
-_FORWARDS = {"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1"}
+_FORWARDS = {
+    "ipv4/ip_forward": "1",
+    "ipv6/conf/all/forwarding": "1",
+    "ipv4/icmp_ratelimit": "10",  # ms between errors told to the same address: with 1000 only one trace a second goes
+    "ipv6/icmp/ratelimit": "10",
+}
 _STRICT = {
     "ipv4/conf/all/rp_filter": "1",
     "ipv4/conf/lo/rp_filter": "1",

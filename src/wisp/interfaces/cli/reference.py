@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from wisp.codec.reference import description_reference
-from wisp.interfaces.cli.fault import cli
+from wisp.interfaces.cli.echo import cli
 
 INTRODUCTION = """# The command line
 
