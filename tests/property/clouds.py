@@ -51,6 +51,7 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
     document["routers"] = {router: draw(_router()) for router in routers}
     if len(hosts) + len(routers) > 1:
         document["links"] = draw(_links([*hosts, *routers]))
+    document["routing"] = draw(_routing())
     devices = [f"device-{index}" for index in range(draw(st.integers(0, 3)) if points else 0)]
     profiles = [f"vnf-{index}" for index in range(draw(st.integers(0, 5)))]
     document["devices"] = {device: draw(_device(points)) for device in devices}
@@ -112,12 +113,20 @@ def _host(sites: list[str]) -> st.SearchStrategy[dict[str, Any]]:
     )
 
 
+def _weight() -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({}, optional={"weight": st.integers(1, 4)})
+
+
+def _routing() -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({}, optional={"by": st.sampled_from(["delay", "weight"]), "backups": st.booleans()})
+
+
 @st.composite
 def _links(draw: st.DrawFn, hosts: list[str]) -> dict[str, Any]:
     links = {}
     for index in range(draw(st.integers(0, 2 * len(hosts)))):
         ends = draw(st.lists(st.sampled_from(hosts), min_size=2, max_size=2, unique=True))
-        links[f"link-{index}"] = {"between": ends, **draw(shapes())}
+        links[f"link-{index}"] = {"between": ends, **draw(shapes()), **draw(_weight())}
         if draw(st.booleans()):
             links[f"link-{index}"]["backward"] = draw(shapes())
     return links

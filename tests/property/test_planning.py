@@ -1,7 +1,7 @@
 """Plans: whatever is declared, a plan keeps every constraint and its network carries packets."""
 
 from collections import Counter
-from collections.abc import Mapping
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 from random import Random
 
@@ -10,15 +10,16 @@ from hypothesis import strategies as st
 
 from tests.property.clouds import clouds
 from wisp.codec import stored
-from wisp.model.description import DesiredState
-from wisp.model.network import RoutingTable
+from wisp.model.description import DesiredState, Link, LinkShape, Routing, RoutingCost
+from wisp.model.network import taken
 from wisp.model.observation import ObservedState
 from wisp.model.peer import Peers
 from wisp.model.plan import Infeasible, Plan
 from wisp.planning import plan
 from wisp.planning.elastic import expand
 from wisp.planning.problem import Delays
-from wisp.planning.routing import Topology
+from wisp.planning.routing import Topology, topology_of
+from wisp.reconcile.routes import peers_of
 
 NOTHING = ObservedState()
 
@@ -133,15 +134,91 @@ def test_a_plan_is_stored_and_read_back(desired):
 
 
 @given(clouds())
-def test_following_the_routes_arrives_over_a_quickest_path(desired):
+def test_following_the_routes_arrives_over_a_shortest_path(desired):
     made = planned(desired)
-    routes = made.network.routes
-    topology = Topology(desired.nodes, desired.links)
+    topology = Topology(desired.nodes, _with_costs_as_delays(desired))
     for source in desired.nodes:
-        quickest = topology.delays_from(source)
+        shortest = topology.delays_from(source)
         for target in desired.nodes:
-            walked = _walk(source, target, routes, made)
-            assert walked == ({quickest[target]} if target in quickest else set())
+            walked = _walk(source, target, desired, made)
+            assert walked == ({shortest[target]} if target in shortest else set())
+
+
+@given(clouds())
+def test_a_path_is_as_quick_as_is_told(desired):
+    told = topology_of(desired)
+    quickest = Topology(desired.nodes, desired.links)
+    by_delay = replace(desired, routing=Routing())
+    for source in desired.nodes:
+        from_source = told.delays_from(source)
+        assert from_source == {host: told.delays_to(host)[source] for host in from_source}
+        least = quickest.delays_from(source)
+        assert from_source.keys() == least.keys()
+        assert all(least[host] <= from_source[host] for host in least)
+        assert topology_of(by_delay).delays_from(source) == least
+
+
+@given(clouds())
+def test_a_backup_leads_to_where_it_shall_and_never_back(desired):
+    desired = replace(desired, routing=replace(desired.routing, has_backups=True))
+    made = planned(desired)
+    peers = peers_of(made.network.links)
+    for namespace, table in made.network.routes.items():
+        for destination, hops in table.items():
+            assert [hop.is_backup for hop in hops[:-1]] == [False] * (len(hops) - 1)
+            if not hops[-1].is_backup:
+                continue
+            (first, backup) = hops
+            assert first.interface != backup.interface
+            met, walkers = set(), {peers[namespace, backup.interface]}
+            while walkers:
+                here = walkers.pop()
+                assert here != namespace
+                assert here not in met or here in _targets(destination, made)
+                met.add(here)
+                onward = made.network.routes.get(here, {}).get(destination, ())
+                assert onward or here in _targets(destination, made)
+                walkers |= {peers[here, hop.interface] for hop in taken(onward)} - met
+
+
+@given(clouds())
+def test_whoever_has_a_neighbour_beyond_the_broken_link_has_a_backup(desired):
+    """Two links side by side are the least: each stands in for the other."""
+    desired = replace(desired, routing=Routing(has_backups=True), links=_twice(desired.links))
+    tables = planned(desired).network.routes
+    for link in desired.links:
+        for node in link.ends:
+            table = tables.get(f"host/{node}", tables.get(f"router/{node}", {}))
+            assert all(len(hops) > 1 for hops in table.values() if hops[0].interface.startswith("l-"))
+
+
+def _twice(links: tuple[Link, ...]) -> tuple[Link, ...]:
+    return tuple(replace(link, name=f"{link.name}-{number}") for link in links for number in range(2))
+
+
+def _targets(destination: str, made: Plan) -> set[str]:
+    """Give the namespaces that a destination is right behind, or in."""
+    network = IPv4Network(destination)
+    at = {f"host/{host}": _subnet(index) for host, index in made.assignments.subnets.items()}
+    own = {each.name for each in made.network.namespaces if each.address and IPv4Network(each.address) == network}
+    beside = {
+        end.namespace
+        for link in made.network.links
+        for end in (link.a, link.b)
+        for hop in made.network.routes.get(end.namespace, {}).get(destination, ())
+        if hop.interface == end.interface and hop.via is None
+    }
+    return own | beside | {name for name, subnet in at.items() if subnet == destination}
+
+
+def _with_costs_as_delays(desired: DesiredState) -> list[Link]:
+    """Give the links with their weights for delays, where it is those that count."""
+    if desired.routing.by is RoutingCost.DELAY:
+        return list(desired.links)
+    return [
+        replace(link, forward=LinkShape(delay_us=link.weight), backward=LinkShape(delay_us=link.weight))
+        for link in desired.links
+    ]
 
 
 def _subnet(index: int) -> str:
@@ -152,8 +229,10 @@ def _node(name: str, made: Plan) -> str:
     return f"host/{name}" if name in made.assignments.subnets else f"router/{name}"
 
 
-def _walk(source: str, target: str, routes: Mapping[str, RoutingTable], made: Plan) -> set[int]:
-    """Walk from router to router, every way; give the delays [µs] until the target, none where no route leads there."""
+def _walk(source: str, target: str, desired: DesiredState, made: Plan) -> set[int]:
+    """Walk from router to router, every way; give what it costs to the target, nothing where no route leads there."""
+    routes = made.network.routes
+    weights = {f"link/{link.name}": link.weight for link in desired.links}
     ends = {(end.namespace, end.interface): link for link in made.network.links for end in (link.a, link.b)}
     subnets = made.assignments.subnets
     destination = _subnet(subnets[target]) if target in subnets else f"{made.assignments.addresses[target]}/32"
@@ -165,12 +244,12 @@ def _walk(source: str, target: str, routes: Mapping[str, RoutingTable], made: Pl
             continue
         hops = routes.get(here, {}).get(destination, ())
         assert hops or here == _node(source, made), "a route leads to where none goes on"
-        assert list(hops) == sorted(set(hops))
-        for hop in hops:
+        assert list(taken(hops)) == sorted(set(taken(hops)))
+        for hop in taken(hops):
             link = ends[here, hop.interface]
             far, shape = (link.b, link.a_to_b) if link.a.namespace == here else (link.a, link.b_to_a)
             assert str(far.address).removesuffix("/31") == hop.via
-            step = delay + shape.delay_us
-            assert met.setdefault(far.namespace, step) == step, "one way is quicker, or goes round"
+            step = delay + (shape.delay_us if desired.routing.by is RoutingCost.DELAY else weights[link.name])
+            assert met.setdefault(far.namespace, step) == step, "one way is shorter, or goes round"
             walkers.add((far.namespace, step))
     return delays

@@ -16,8 +16,8 @@ ATTEMPTS = 20
 class NetworkEditor:
     """The routers and links of one cloud. Every change returns when it is carried out.
 
-    Shapes are given as in a description: ``delay="5ms", rate="100Mbit", loss="1%", jitter="1ms", queue="50"``; ``none``
-    takes away what was said before.
+    Shapes are given as in a description: ``delay="5ms", rate="100Mbit", loss="1%", jitter="1ms", queue="50"``, and
+    ``weight="3"``, which holds in both directions; ``none`` takes away what was said before.
 
     Args:
         cloud: Name of the cloud.

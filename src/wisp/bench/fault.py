@@ -20,6 +20,8 @@ DETECTION_S = 1
 PING_EVERY_S = 0.002
 LED_AROUND_WITHIN_S, SERVED_WITHIN_S, LOOK_EVERY_S = 1.5, 20.0, 0.05
 LINK_BAR, HOST_BAR = "<= 10", f"<= {DETECTION_S + 1}"
+# Of a triangle, both ends of a side have a neighbour that leads around it; of a ring of four only one of them.
+SIDE, RING = "side-1", "ring-1"
 DESCRIPTION = f"""\
 cloud: bench-fault
 sites: {{here: {{}}, there: {{}}}}
@@ -28,14 +30,18 @@ hosts:
   near: {{site: here, cpu: 1, memory: 1GiB}}
   far: {{site: there, cpu: 1, memory: 1GiB}}
   spare: {{site: there, cpu: 1, memory: 1GiB}}
-routers: {{north: {{}}, south: {{}}, end: {{}}}}
+routing: {{backups: true}}
+routers: {{aside: {{}}, middle: {{}}, north: {{}}, south: {{}}, end: {{}}}}
 links:
-  first: {{between: [near, north]}}
-  second: {{between: [north, end]}}
-  third: {{between: [near, south], delay: 10us}}
-  fourth: {{between: [south, end], delay: 10us}}
-  fifth: {{between: [end, far]}}
-  sixth: {{between: [end, spare]}}
+  {SIDE}: {{between: [near, middle]}}
+  side-2: {{between: [near, aside], delay: 10us}}
+  side-3: {{between: [aside, middle], delay: 10us}}
+  {RING}: {{between: [middle, north]}}
+  ring-2: {{between: [north, end]}}
+  ring-3: {{between: [middle, south], delay: 10us}}
+  ring-4: {{between: [south, end], delay: 10us}}
+  far: {{between: [end, far]}}
+  spare: {{between: [end, spare]}}
 images: {{page: {{role: web}}}}
 vnfds: {{web: {{vdus: {{main: {{kind: unikernel/spt, image: page, memory: 8MiB}}}}}}}}
 network_services: {{all: {{vnfs: {{web: {{vnfd: web, placement: {{sites: [there]}}}}}}}}}}
@@ -75,29 +81,31 @@ async def run_fault(make_cloud: BreakableFactory, *, quick: bool, progress: OnPr
         description = Path(folder) / "cloud.yaml"
         description.write_text(DESCRIPTION)
         cloud = make_cloud(description)
-        gaps_ms, hosts_s = [], []
+        gaps_ms: dict[str, list[float]] = {SIDE: [], RING: []}
+        hosts_s = []
         try:
             await cloud.up()
             for number in range(rounds):
                 progress(Progress(phase="links", done=number, total=rounds))
-                gaps_ms.append(await _gap_ms(cloud))
+                for link, gaps in gaps_ms.items():
+                    gaps.append(await _gap_ms(link, cloud))
             for number in range(rounds):
                 progress(Progress(phase="hosts", done=number, total=rounds))
                 hosts_s.append(await _served_again_s(cloud))
         finally:
             await cloud.down()
-    return report(gaps_ms, hosts_s)
+    return report(gaps_ms[SIDE], gaps_ms[RING], hosts_s)
 
 
-async def _gap_ms(cloud: BreakableCloud) -> float:
-    """Break the link that packets take, and give the longest time without an answer [ms]."""
+async def _gap_ms(link: str, cloud: BreakableCloud) -> float:
+    """Break a link that packets take, and give the longest time without an answer [ms]."""
     address = str((await _row(cloud)).address)
     ping = ["ping", "-n", "-D", "-i", str(PING_EVERY_S), "-w", "3", address]
     pinging = asyncio.create_task(cloud.run("near", ping))
     await asyncio.sleep(LED_AROUND_WITHIN_S)
-    await cloud.fault("link", "first", "down")
+    await cloud.fault("link", link, "down")
     _, output = await pinging
-    await cloud.fault("link", "first", "up")
+    await cloud.fault("link", link, "up")
     times_s = [float(text) for text in _AT.findall(output)]
     if len(times_s) < LED_AROUND_WITHIN_S / PING_EVERY_S / 2:
         raise TransientDriverError(f"only {len(times_s)} answers while a link broke: {output[-400:]}")
@@ -130,9 +138,15 @@ async def _row(cloud: BenchCloud) -> InstanceRow:
     return row
 
 
-def report(gaps_ms: list[float], hosts_s: list[float]) -> Report:
-    """Give the report of the gaps [ms] and of the times until a lost host's instance answered [s]."""
-    every_ms = 1000 * PING_EVERY_S
+def report(gaps_ms: list[float], planned_ms: list[float], hosts_s: list[float]) -> Report:
+    """Give the report.
+
+    Args:
+        gaps_ms: Without an answer after a link broke that both ends have a backup for [ms].
+        planned_ms: After one that only one end has a backup for [ms].
+        hosts_s: Until a lost host's instance answered elsewhere [s].
+    """
+    gap = f"longest time without an answer to a ping every {1000 * PING_EVERY_S:g} ms while a link loses its carrier"
     return Report(
         bench="fault",
         machine=machine_facts(),
@@ -143,7 +157,10 @@ def report(gaps_ms: list[float], hosts_s: list[float]) -> Report:
                 gaps_ms,
                 unit="ms",
                 bar=LINK_BAR,
-                note=f"longest time without an answer to a ping every {every_ms:g} ms while a link loses its carrier",
+                note=f"{gap}; both of its ends have a backup",
+            ),
+            Figure.of_samples(
+                "replan_carrier_ms", planned_ms, unit="ms", note=f"{gap}; one of its ends waits for a new plan"
             ),
             Figure.of_samples(
                 "host_down_to_serving_s",
@@ -153,5 +170,5 @@ def report(gaps_ms: list[float], hosts_s: list[float]) -> Report:
                 note=f"detection after {DETECTION_S} s is in it; until an spt `web` elsewhere answers its health check",
             ),
         ),
-        raw={"fault": {"gaps_ms": gaps_ms, "host_down_to_serving_s": hosts_s}},
+        raw={"fault": {"gaps_ms": gaps_ms, "planned_ms": planned_ms, "host_down_to_serving_s": hosts_s}},
     )

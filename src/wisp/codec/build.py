@@ -27,6 +27,8 @@ from wisp.model.description import (
     PlacementConstraints,
     PublishedPort,
     Router,
+    Routing,
+    RoutingCost,
     SecretSource,
     Site,
     Vdu,
@@ -61,6 +63,7 @@ def build(document: declared.Document, reader: Reader, base: PurePath) -> Desire
         vnfds=vnfds,
         secrets=tuple(builder.secret(name, body) for name, body in document.secrets.items()),
         dns=builder.dns(document.dns),
+        routing=Routing(by=RoutingCost(document.routing.by), has_backups=document.routing.backups),
         detection=Duration.of_us(document.faults.detection),
         instances=tuple(builder.instances(document, {vnfd.name: vnfd for vnfd in vnfds})),
     )
@@ -86,6 +89,7 @@ class _Builder:
         return Link(
             name=name,
             ends=(first, second),
+            weight=body.weight,
             forward=self._shape(body, body.forward, f"{path}.forward"),
             backward=self._shape(body, body.backward, f"{path}.backward"),
         )

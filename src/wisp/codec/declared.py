@@ -21,7 +21,7 @@ from wisp.codec.form import (
     Text,
     key,
 )
-from wisp.model.description import HealthProtocol, Kind, WhenIdle, World
+from wisp.model.description import HealthProtocol, Kind, RoutingCost, WhenIdle, World
 from wisp.model.image import BootProtocol, Family, Machine
 from wisp.primitives.values import frozen
 
@@ -97,6 +97,7 @@ class LinkBody(ShapeBody):
     between: tuple[str, ...] = key(
         Items(Reference(("hosts", "routers")), minimum=2, maximum=2, distinct=True), "The two that it joins."
     )
+    weight: int = key(Count(1, 1_000_000), "What it costs a packet, with `routing.by: weight`.", default=1)
     forward: ShapeBody = key(Body(ShapeBody), "What differs from the first to the second.", default=ShapeBody())
     backward: ShapeBody = key(Body(ShapeBody), "What differs from the second to the first.", default=ShapeBody())
 
@@ -338,6 +339,23 @@ class DnsBody:
 
 
 @frozen
+class RoutingBody:
+    """How packets find their way."""
+
+    by: str = key(
+        Choice(tuple(RoutingCost)),
+        "What the best way has the least of: delay, or weight of its links; of equal ones those of fewest links count.",
+        default=RoutingCost.DELAY,
+    )
+    backups: bool = key(
+        Flag(),
+        "Whether a host or router knows beforehand where else to send what goes over a link of its own (RFC 5286), "
+        "so that nobody need be asked when that breaks. Takes up to twice as many routes.",
+        default=False,
+    )
+
+
+@frozen
 class FaultsBody:
     """How faults are found."""
 
@@ -387,4 +405,5 @@ class Document:
     )
     secrets: Mapping[str, SecretBody] = key(Table(Body(SecretBody), section="secrets"), "Secrets, by name.", default={})
     dns: DnsBody = key(Body(DnsBody), "Names inside the cloud.", default=DnsBody())
+    routing: RoutingBody = key(Body(RoutingBody), "How packets find their way.", default=RoutingBody())
     faults: FaultsBody = key(Body(FaultsBody), "How faults are found.", default=FaultsBody())

@@ -13,6 +13,8 @@ from wisp.primitives.errors import DescriptionError, StateError
 Edit = Callable[[dict[str, Any]], None]
 DIRECTIONS = ("forward", "backward")
 NONE = "none"
+# What a link has but once, for both directions.
+_OF_WHOLE = ("between", "weight")
 _PLACE = "what is wanted"
 
 
@@ -82,12 +84,13 @@ def set_link(name: str, shape: Mapping[str, str], *, directions: Iterable[str] =
         links = body.get("links", {})
         _need("link", name, links)
         before = links[name]
-        both = {key: value for key, value in before.items() if key not in ("between", *DIRECTIONS)}
+        whole = {key: value for key, value in _said(before | shape).items() if key in _OF_WHOLE}
+        both = {key: value for key, value in before.items() if key not in (*_OF_WHOLE, *DIRECTIONS)}
         shapes = {direction: both | before.get(direction, {}) for direction in DIRECTIONS}
         for direction in directions:
             kept = {key: value for key, value in shapes[direction].items() if key not in shape}
-            shapes[direction] = kept | _said(shape)
-        links[name] = {"between": before["between"], **shapes}
+            shapes[direction] = kept | {key: value for key, value in _said(shape).items() if key not in _OF_WHOLE}
+        links[name] = whole | shapes
 
     return edit
 

@@ -24,6 +24,7 @@ from wisp.model.description import (
     LinkShape,
     PlacementConstraints,
     Router,
+    Routing,
     SecretSource,
     Site,
     Vdu,
@@ -58,6 +59,7 @@ def document(desired: DesiredState) -> Written:
         "network_services": _network_services(desired),
         "secrets": {secret.name: _secret(secret) for secret in desired.secrets},
         "dns": _dns(desired.dns),
+        "routing": _routing(desired.routing),
         "faults": _said({"detection": _time(desired.detection, DesiredState(name="").detection)}),
     }
     return {key: value for key, value in body.items() if value}
@@ -137,7 +139,13 @@ def _shapes(first: LinkShape, second: LinkShape, names: tuple[str, str]) -> Writ
 
 
 def _link(link: Link) -> Written:
-    return {"between": list(link.ends), **_shapes(link.forward, link.backward, ("forward", "backward"))}
+    weight = {} if link.weight == 1 else {"weight": link.weight}
+    return {"between": list(link.ends), **weight, **_shapes(link.forward, link.backward, ("forward", "backward"))}
+
+
+def _routing(routing: Routing) -> Written:
+    by = None if routing.by is Routing().by else str(routing.by)
+    return _said({"by": by, "backups": routing.has_backups or None})
 
 
 def _access_point(point: AccessPoint) -> Written:

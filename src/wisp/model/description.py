@@ -142,10 +142,15 @@ class LinkShape:
 
 @frozen
 class Link:
-    """A link between two hosts or routers; ``forward`` shapes first to second, ``backward`` the other way."""
+    """A link between two hosts or routers; ``forward`` shapes first to second, ``backward`` the other way.
+
+    Attributes:
+        weight: What it costs a packet where ways are chosen by weight.
+    """
 
     name: str
     ends: tuple[str, str]
+    weight: int = 1
     forward: LinkShape = LinkShape()
     backward: LinkShape = LinkShape()
 
@@ -425,6 +430,26 @@ class Dns:
     forward: tuple[str, ...] = ()
 
 
+class RoutingCost(StrEnum):
+    """What the shortest way is the shortest by."""
+
+    DELAY = "delay"
+    WEIGHT = "weight"
+
+
+@frozen
+class Routing:
+    """How packets find their way.
+
+    Attributes:
+        by: What the sum of over all links of a way shall be least.
+        has_backups: Whether every router knows beforehand where to send what a link of its own cannot take any more.
+    """
+
+    by: RoutingCost = RoutingCost.DELAY
+    has_backups: bool = False
+
+
 @frozen
 class DesiredState:
     """A whole declared cloud. Every name in it is known, every number in range.
@@ -445,6 +470,7 @@ class DesiredState:
     secrets: tuple[SecretSource, ...] = ()
     dns: Dns = Dns()
     detection: Duration = Duration.of_seconds(1)
+    routing: Routing = Routing()
     instances: tuple[DeclaredInstance, ...] = ()
 
     @property

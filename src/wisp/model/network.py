@@ -115,16 +115,27 @@ class NextHop(NamedTuple):
     Attributes:
         interface: What it leaves by.
         via: Address at the other end, reached on-link; ``None`` where the destination itself is there.
+        is_backup: Whether it is taken only while there is no other; the kernel then leads there by itself.
     """
 
     interface: str
     via: str | None = None
+    is_backup: bool = False
 
 
-# Several take turns, flow by flow (equal-cost multipath). In order; never none.
+# Several take turns, flow by flow (equal-cost multipath). In order, a backup, of which there is one at most, last.
 NextHops: TypeAlias = tuple[NextHop, ...]
 # By destination, as ``10.0.32.0/20`` or ``default``. What a namespace sends so comes from its own address.
 RoutingTable: TypeAlias = Mapping[str, NextHops]
+
+
+def taken(hops: NextHops) -> NextHops:
+    """Give those that packets take: all but the backup, or else that.
+
+    >>> taken((NextHop("l-a"), NextHop("l-b", None, True)))
+    (NextHop(interface='l-a', via=None, is_backup=False),)
+    """
+    return hops[:-1] if len(hops) > 1 and hops[-1].is_backup else hops
 
 
 @frozen

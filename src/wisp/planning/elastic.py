@@ -13,7 +13,7 @@ from wisp.codec import placeholder
 from wisp.model.description import DeclaredInstance, DesiredState
 from wisp.model.observation import ObservedState
 from wisp.model.plan import Assignments, ElasticGroup
-from wisp.planning.routing import Topology
+from wisp.planning.routing import Topology, topology_of
 from wisp.primitives.values import frozen
 
 
@@ -94,7 +94,7 @@ def groups(desired: DesiredState, given: Assignments) -> Iterator[ElasticGroup]:
     elastic = [each for each in desired.instances if each.elasticity is not None]
     if not elastic:
         return
-    topology = Topology(desired.nodes, desired.links)
+    topology = topology_of(desired)
     nearest = {f"host/{host}": _by_distance(host, topology) for host in given.subnets}
     for each in elastic:
         assert each.elasticity is not None  # noqa: S101 - picked so

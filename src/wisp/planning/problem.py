@@ -9,7 +9,7 @@ from wisp.model.description import DeclaredInstance, DesiredState, Host, Vdu
 from wisp.model.observation import ObservedState
 from wisp.model.peer import Peers
 from wisp.planning.overhead import cost_bytes
-from wisp.planning.routing import Topology
+from wisp.planning.routing import topology_of
 from wisp.primitives.values import frozen
 
 
@@ -43,7 +43,7 @@ class Delays:
     """Path delays from any host to what a latency bound names, worked out once per target."""
 
     def __init__(self, desired: DesiredState) -> None:
-        self._topology = Topology(desired.nodes, desired.links)
+        self._topology = topology_of(desired)
         self._access = {point.name: point for point in desired.access_points}
         self._devices = {device.name: device for device in desired.devices}
         self._hosts_at = defaultdict(list)

@@ -26,11 +26,14 @@ from wisp.planning.interface import interface
 from wisp.planning.overhead import OVERHEAD_BYTES
 from wisp.planning.own import with_own_facts
 from wisp.planning.pool import may_use_pool, pool_name
-from wisp.planning.routing import Topology
+from wisp.planning.routing import topology_of
 from wisp.primitives.time import Duration
 
 INNER = "eth0"
 WORKLOAD_BOOT_DEADLINE = Duration.of_seconds(10)
+
+# Links by their number in the topology: those that are taken in turn, and the backup.
+_Ways = tuple[tuple[int, ...], int | None]
 
 
 class Realisation:
@@ -56,7 +59,7 @@ class Realisation:
         self._devices = desired.devices
         self._sites = {host.name: host.site for host in desired.hosts}
         self._pools = {image.name: image.pool_size for image in desired.images}
-        self._topology = Topology(desired.nodes, (link for link in desired.links if link.name not in links_down))
+        self._topology = topology_of(desired, links_down)
         self._routers = frozenset(router.name for router in desired.routers)
         self._gateways = {host: addressing.gateway(index) for host, index in assignments.subnets.items()}
         self._gateways |= {router: assignments.addresses[router] for router in self._routers}
@@ -146,21 +149,24 @@ class Realisation:
         known = {node: (self._hops(node), tables[node]) for node in self._topology.hosts}
         for node in self._topology.hosts:
             destinations = (self._subnets[node], *attached.get(node, ()))
-            for source, ways in self._topology.ways_to(node).items():
+            found = self._topology.ways_to(node)
+            backups = self._topology.backups_to(node, found) if self._desired.routing.has_backups else {}
+            for source, ways in found.items():
                 hops, table = known[source]
-                if ways not in hops:
-                    hops[ways] = tuple(sorted(hop for way in ways for hop in hops[way,]))
+                key = ways, backups.get(source)
+                if key not in hops:
+                    hops[key] = _joined(hops, *key)
                 for destination in destinations:
-                    table[destination] = hops[ways]
+                    table[destination] = hops[key]
         routes = {self._node(node): table for node, table in tables.items() if table}
         for namespace, destination, hop in (*self._leaf_routes(), *self._egress.routes()):
             routes.setdefault(namespace, {})[destination] = (hop,)
         return routes
 
-    def _hops(self, node: str) -> dict[tuple[int, ...], NextHops]:
-        """Give the next hop over each link of a host or router, by the link's number in the topology."""
+    def _hops(self, node: str) -> dict[_Ways, NextHops]:
+        """Give the next hop over each link of a host or router, as if it were the only way."""
         return {
-            (number,): (NextHop(interface("link", link.name), self._far_end(link, node)),)
+            ((number,), None): (NextHop(interface("link", link.name), self._far_end(link, node)),)
             for number, link in self._topology.links_of(node)
         }
 
@@ -307,6 +313,12 @@ class Realisation:
 
     def _address(self, name: str) -> str:
         return self._given.addresses[name]
+
+
+def _joined(hops: Mapping[_Ways, NextHops], ways: tuple[int, ...], backup: int | None) -> NextHops:
+    """Give the next hops over several links, and the backup."""
+    first = tuple(sorted(hop for way in ways for hop in hops[(way,), None]))
+    return first if backup is None else (*first, hops[(backup,), None][0]._replace(is_backup=True))
 
 
 def _runs(device: Device) -> bool:

@@ -7,7 +7,7 @@ from wisp.model.description import DeclaredInstance, DesiredState, HealthProtoco
 from wisp.model.network import ipv6_of
 from wisp.model.plan import Assignments
 from wisp.model.zone import NamedInstance, Zone, ZoneName, zone_of
-from wisp.planning.routing import Topology
+from wisp.planning.routing import Topology, topology_of
 
 
 def make_zone(
@@ -25,7 +25,7 @@ def make_zone(
         given: Where they are.
         hosts_down: Hosts that answer nothing.
     """
-    topology = Topology(desired.nodes, desired.links)
+    topology = topology_of(desired)
     access = {point.name: point.host for point in desired.access_points}
     replicas = {each.replica_of: given.hosts[each.name] for each in desired.instances if each.replica_of}
     placed = [_named(each.name, given.hosts[each.name], given) for each in desired.instances]

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from wisp.model.action import SetRoutes
-from wisp.model.network import NextHop, NextHops, RoutingTable, VirtualLink
+from wisp.model.network import NextHops, RoutingTable, VirtualLink, taken
 
 Tables = Mapping[str, RoutingTable]
 Peers = Mapping[tuple[str, str], str]
@@ -107,5 +107,5 @@ def _changes_ahead(to: str, changing: Collection[str], wanted: Tables, peers: Pe
     return {namespace: changes[namespace] - 1 for namespace in changing}
 
 
-def _next(namespace: str, hops: Iterable[NextHop], peers: Peers) -> list[str]:
-    return [peers[namespace, hop.interface] for hop in hops if (namespace, hop.interface) in peers]
+def _next(namespace: str, hops: NextHops, peers: Peers) -> list[str]:
+    return [peers[namespace, hop.interface] for hop in taken(hops) if (namespace, hop.interface) in peers]

@@ -6,7 +6,7 @@ It knows nothing of how the order of a change was found: it follows every packet
 from collections.abc import Iterable
 
 from wisp.model.action import NetworkAction, RemoveLink, SetRoutes, SwitchLink
-from wisp.model.network import Network, NextHops, VirtualLink
+from wisp.model.network import Network, NextHops, VirtualLink, taken
 from wisp.reconcile.routes import peers_of
 
 
@@ -93,7 +93,7 @@ class _Model:
         return ""
 
     def _over_links(self, namespace: str, hops: NextHops) -> NextHops:
-        return tuple(hop for hop in hops if (namespace, hop.interface) in self._peers)
+        return tuple(hop for hop in taken(hops) if (namespace, hop.interface) in self._peers)
 
     def _is_hole(self, namespace: str, destination: str) -> bool:
         """Whether packets end here that neither ended here before nor shall."""

@@ -39,6 +39,11 @@ UPLINK = VirtualLink(
     a_to_b=SLOW,
     b_to_a=FAST,
 )
+BESIDE = VirtualLink(
+    name="link/second",
+    a=LinkEnd(namespace=FIRST.name, interface="l-second", address="172.16.0.2/31"),
+    b=LinkEnd(namespace=SECOND.name, interface="l-second", address="172.16.0.3/31"),
+)
 RADIO = VirtualLink(
     name=DEVICE.name,
     a=LinkEnd(namespace=DEVICE.name, interface="eth0"),
@@ -221,14 +226,42 @@ class NetworkDriverContract:
             await network.apply([CreateTap(tap=clash)])
         assert await network.observe() == SMALL
 
+    async def test_a_backup_stays_when_its_link_goes(self, network: NetworkDriver) -> None:
+        """It comes and goes on its own, alone or beside others, and is told apart from a route without one."""
+        wide = replace(SMALL, links=SMALL.links | {BESIDE})
+        first, backup = NextHop("l-uplink", "172.16.0.1"), NextHop("l-second", "172.16.0.3", is_backup=True)
+        plain = NextHop("l-second", "172.16.0.3")
+        both = {"10.0.32.0/20": (first, backup), "10.0.48.0/20": (plain, first)}
+        set_both = SetRoutes(namespace=FIRST.name, routes=both)
+
+        async def table() -> dict[str, tuple[NextHop, ...]]:
+            seen = dict((await network.observe()).routes[FIRST.name])
+            assert seen.pop(TO_DEVICE) == ROUTES[FIRST.name][TO_DEVICE]
+            return seen
+
+        await network.apply([*creations(wide), set_both])
+        assert await table() == both
+        off = replace(UPLINK, is_down=True)
+        for gone, back in ((SwitchLink(link=off), SwitchLink(link=UPLINK)), (RemoveLink(link=UPLINK), None)):
+            await network.apply([gone])
+            assert await table() == {"10.0.32.0/20": (backup,), "10.0.48.0/20": (plain,)}
+            await network.apply([*([back] if back else creations(wide)), set_both])
+            assert await table() == both
+        with pytest.raises(DriverError, match="l-nothing"):
+            await network.apply([
+                SetRoutes(namespace=FIRST.name, routes={"10.0.32.0/20": (first,), "10.0.48.0/20": (first, backup)}),
+                SetRoutes(namespace=SECOND.name, routes={"default": (NextHop("l-nothing"),)}),
+            ])  # fmt: skip
+        assert await table() == both
+        for hops in ((backup,), (first, backup), (first,), (plain,), (first, backup)):
+            await network.apply([SetRoutes(namespace=FIRST.name, routes={"10.0.32.0/20": hops})])
+            assert await table() == {**both, "10.0.32.0/20": hops}
+        await network.apply([SetRoutes(namespace=FIRST.name, routes=dict.fromkeys(both, ()))])
+        assert await table() == {}
+
     async def test_several_next_hops_share_a_destination(self, network: NetworkDriver) -> None:
         """One goes with its link and the others stay; all may come back, and one route may take another's place."""
-        second = VirtualLink(
-            name="link/second",
-            a=LinkEnd(namespace=FIRST.name, interface="l-second", address="172.16.0.2/31"),
-            b=LinkEnd(namespace=SECOND.name, interface="l-second", address="172.16.0.3/31"),
-        )
-        wide = replace(SMALL, links=SMALL.links | {second})
+        second, wide = BESIDE, replace(SMALL, links=SMALL.links | {BESIDE})
         one, other = NextHop("l-second", "172.16.0.3"), NextHop("l-uplink", "172.16.0.1")
         both = {"10.0.32.0/20": (one, other), "10.0.48.0/20": (one, other), "10.0.64.0/20": (one,)}
         set_both = SetRoutes(namespace=FIRST.name, routes=both)

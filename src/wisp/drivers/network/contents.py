@@ -6,6 +6,7 @@ from dataclasses import field, replace
 from errno import ENOENT
 from functools import lru_cache
 from ipaddress import IPv4Address
+from typing import TypeAlias
 
 from wisp.drivers.network import message as m
 from wisp.drivers.network import nexthops as nh
@@ -32,6 +33,9 @@ _HOST_SCOPE = 254
 _RP_FILTER = slice(28, 32)
 _PROTOCOL = 5
 _ATTRIBUTE = struct.Struct("=HH")
+_OURS = (m.ROUTE_OF_PLAN, m.ROUTE_TO_GUEST, m.ROUTE_OF_BACKUP)
+# Our number of next hops by prefix length and packed address of a destination.
+_Numbers: TypeAlias = dict[tuple[int, bytes], int]
 _CARRIED = m.IS_UP | m.HAS_CARRIER
 _NO_SHAPE = LinkShape(queue_packets=0)
 
@@ -189,14 +193,12 @@ def _with_routes(contents: Contents, netlink: NetlinkSocket, families: Sequence[
     )
     hops = {ours: each for ours, each in first.items() if all(each == other.get(ours) for other, _ in others)}
     seen = [_family_routes(netlink, family, place, own) for place, family in enumerate(families)]
-    (single, planned), *rest = seen
-    everywhere = set(single).intersection(*(other for other, _ in rest))
-    table = {
-        _destination(*where): hops[ours]
-        for where, ours in planned.items()
-        if ours in hops and all(other.get(where) == ours for _, other in rest)
-    }
-    used = set(planned.values()).union(*(other.values() for _, other in rest))
+    (single, _, _), *rest = seen
+    everywhere = set(single).intersection(*(other for other, _, _ in rest))
+    table = _with_backups(
+        _in_all([planned for _, planned, _ in seen], hops), _in_all([backups for _, _, backups in seen], hops)
+    )
+    used = {ours for _, planned, backups in seen for each in (planned, backups) for ours in each.values()}
     idle = first.keys() - used.union(*(members[ours] for ours in used & members.keys()))
     return replace(
         contents,
@@ -208,17 +210,39 @@ def _with_routes(contents: Contents, netlink: NetlinkSocket, families: Sequence[
     )
 
 
+def _in_all(by_family: Sequence[_Numbers], hops: Mapping[int, NextHops]) -> dict[str, NextHops]:
+    """Give the next hops of destinations that have the same in every family."""
+    first, *rest = by_family
+    return {
+        _destination(*where): hops[ours]
+        for where, ours in first.items()
+        if ours in hops and all(other.get(where) == ours for other in rest)
+    }
+
+
+def _with_backups(table: dict[str, NextHops], backups: Mapping[str, NextHops]) -> dict[str, NextHops]:
+    # Values that are alike are the same object, as whoever compares tables relies on.
+    joined: dict[tuple[NextHops, NextHops], NextHops] = {}
+    for to, hops in backups.items():
+        pair = table.get(to, ()), (hops[0]._replace(is_backup=True),)
+        table[to] = joined.setdefault(pair, pair[0] + pair[1])
+    return table
+
+
 def _family_routes(
     netlink: NetlinkSocket, family: m.Family, place: int, own: str | None
-) -> tuple[list[m.KernelRoute], dict[tuple[int, bytes], int]]:
-    """Give those of our routes that are in a family's main table: single ones, and next hops by destination."""
+) -> tuple[list[m.KernelRoute], _Numbers, _Numbers]:
+    """Give those of our routes that are in a family's main table: single ones, and next hops by destination, of plain
+    routes and of backups.
+    """
     single: list[m.KernelRoute] = []
-    planned: dict[tuple[int, bytes], int] = {}
+    planned: _Numbers = {}
+    backups: _Numbers = {}
     header = m.ROUTE_HEADER.pack(family.number, 0, 0, 0, m.MAIN_TABLE, 0, 0, 0, 0)
     before = len(family.prefix)
     try:
         for body in netlink.dump(m.GET_ROUTE, header):
-            if body[_PROTOCOL] not in (m.ROUTE_OF_PLAN, m.ROUTE_TO_GUEST):
+            if body[_PROTOCOL] not in _OURS:
                 continue
             packed, rest = _apart(body)
             if packed[:before] != (family.prefix if packed else b""):
@@ -228,11 +252,11 @@ def _family_routes(
             if kernel == 0:
                 single.append(m.KernelRoute(_destination(*where), index, source, body[_PROTOCOL]))
             elif source == own and kernel % 2 == place:
-                planned[where] = kernel // 2
+                (backups if body[_PROTOCOL] == m.ROUTE_OF_BACKUP else planned)[where] = kernel // 2
     except NetlinkError as error:
         if error.errno != ENOENT:  # a namespace that never had a route has no table for them
             raise
-    return single, planned
+    return single, planned, backups
 
 
 def _apart(body: bytes) -> tuple[bytes, bytes]:

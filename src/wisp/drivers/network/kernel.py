@@ -41,6 +41,7 @@ class _Room:
         limited: Indexes of those with a rate limit.
         hops: Our number of each next hop that there is.
         idle: Numbers of those that no route had when we looked last.
+        backups: Destinations that may have a backup route.
         rules: Delay queue by passage, as last seen or written; ``None`` while nobody has looked.
         members: Where virtual addresses lead, likewise.
     """
@@ -50,6 +51,7 @@ class _Room:
     limited: set[int] = field(default_factory=set)
     hops: dict[NextHops, int] = field(default_factory=dict)
     idle: frozenset[int] = frozenset()
+    backups: set[str] = field(default_factory=set)
     rules: dict[Passage, int] | None = None
     members: Mapping[str, tuple[str, ...]] | None = None
     _used: set[int] = field(default_factory=lambda: {LOOPBACK})
@@ -351,23 +353,35 @@ class Kernel:
                 pass
 
     def _set_routes(self, namespace: str, source: str, routes: RoutingTable) -> None:
+        first, backups = _apart(routes)
+        self._put_routes(namespace, source, {to: hops for to, hops in first.items() if hops})
+        self._put_routes(namespace, source, backups, is_backup=True)
         room = self._rooms[namespace]
-        netlink, puts = room.place.netlink, [(to, hops) for to, hops in routes.items() if hops]
-        numbers = self._numbers(namespace, {id(hops): hops for _, hops in puts})
-        for place, family in enumerate(self._families):
-            tails = {key: nh.route_tail(family, place, ours, source) for key, ours in numbers.items()}
-            bodies = [nh.route_head(family, to) + tails[id(hops)] for to, hops in puts]
-            netlink.request_all(
-                m.NEW_ROUTE, CREATE | REPLACE, bodies, lambda at: f"setting the route to {puts[at][0]} in {namespace}"
-            )
+        no_backup = room.backups & (routes.keys() - backups.keys())
+        room.backups |= backups.keys()
+        room.backups -= no_backup
+        doomed = [(to, m.ROUTE_OF_PLAN) for to, hops in first.items() if not hops]
+        doomed += [(to, m.ROUTE_OF_BACKUP) for to in sorted(no_backup)]
         ends = [
-            nh.delete_route(family, to, f"removing the route to {to} in {namespace}")
-            for to, hops in routes.items()
-            if not hops
+            nh.delete_route(family, to, f"removing the route to {to} in {namespace}", protocol)
+            for to, protocol in doomed
             for family in self._families
         ]
         # The kernel may have taken it away meanwhile, with its link.
-        netlink.request(ends, fine=(ESRCH,))
+        room.place.netlink.request(ends, fine=(ESRCH,))
+
+    def _put_routes(self, namespace: str, source: str, routes: RoutingTable, *, is_backup: bool = False) -> None:
+        puts = list(routes.items())
+        numbers = self._numbers(namespace, {id(hops): hops for _, hops in puts})
+        protocol = m.ROUTE_OF_BACKUP if is_backup else m.ROUTE_OF_PLAN
+        for place, family in enumerate(self._families):
+            tails = {
+                key: nh.route_tail(family, place, ours, source, is_backup=is_backup) for key, ours in numbers.items()
+            }
+            bodies = [nh.route_head(family, to, 0, protocol) + tails[id(hops)] for to, hops in puts]
+            self._rooms[namespace].place.netlink.request_all(
+                m.NEW_ROUTE, CREATE | REPLACE, bodies, lambda at: f"setting the route to {puts[at][0]} in {namespace}"
+            )
 
     def _numbers(self, namespace: str, distinct: Mapping[int, NextHops]) -> dict[int, int]:
         """Give our number of each of some next hops, by the same key; those that are new are made."""
@@ -398,6 +412,7 @@ class Kernel:
         interfaces = contents.interfaces
         room.know({each.name: index for index, each in interfaces.items()})
         room.know_hops(contents.hops, contents.idle, contents.last_hop)
+        room.backups = {to for to, hops in contents.table.items() if hops[-1].is_backup}
         room.limited = {index for index, each in interfaces.items() if each.rate_bps is not None}
         ways = {route.destination.removesuffix("/32") for route in contents.routes if route.index == LOOPBACK}
         members = {each: to for each, to in self._read_members(name, room).items() if each in ways}
@@ -505,6 +520,20 @@ class Kernel:
     def _send(self, batches: Mapping[str, list[Message]]) -> None:
         for name, messages in batches.items():
             self._rooms[name].place.netlink.request(messages)
+
+
+def _apart(routes: RoutingTable) -> tuple[dict[str, NextHops], dict[str, NextHops]]:
+    """Give the next hops of each destination without its backup, and the backups, as if they were none."""
+    first: dict[str, NextHops] = dict(routes)
+    backups: dict[str, NextHops] = {}
+    # The same few tuples are those of most routes; those that are made here are shared likewise.
+    alone: dict[NextHops, tuple[NextHops, NextHops]] = {}
+    for to, hops in routes.items():
+        if hops and hops[-1].is_backup:
+            if hops not in alone:
+                alone[hops] = hops[:-1], (hops[-1]._replace(is_backup=False),)
+            first[to], backups[to] = alone[hops]
+    return first, backups
 
 
 def _alone(end: LinkEnd) -> str:

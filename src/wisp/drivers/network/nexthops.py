@@ -20,6 +20,8 @@ HEADER = struct.Struct("=BBBBI")
 NHA_ID, NHA_GROUP, NHA_OIF, NHA_GATEWAY = 1, 2, 5, 6
 RTA_NH_ID = 30
 MEMBER = struct.Struct("=IBBH")
+# Above what routes have that are told none: 0, in IPv6 1024.
+BACKUP_METRIC = 4096
 _UNICAST, _ANY_SCOPE, _ON_LINK = 1, 255, 4
 
 
@@ -56,7 +58,7 @@ def _kernels(families: Sequence[m.Family], ours: int) -> Iterator[tuple[m.Family
     return ((family, 2 * ours + place) for place, family in enumerate(families))
 
 
-def route_tail(family: m.Family, place: int, ours: int, source: str) -> bytes:
+def route_tail(family: m.Family, place: int, ours: int, source: str, *, is_backup: bool = False) -> bytes:
     """Give what routes over the same next hops end with.
 
     Args:
@@ -64,23 +66,26 @@ def route_tail(family: m.Family, place: int, ours: int, source: str) -> bytes:
         place: Its place among the families.
         ours: Number of the next hops.
         source: Address to send from; empty leaves the choice to the kernel.
+        is_backup: Whether they are taken only while there is no other.
     """
     tail = number(RTA_NH_ID, 2 * ours + place)
+    if is_backup:
+        tail += number(m.RTA_PRIORITY, BACKUP_METRIC)
     return tail + attribute(m.RTA_PREFSRC, family.packed(IPv4Address(source))) if source else tail
 
 
 @lru_cache(maxsize=1 << 16)
-def route_head(family: m.Family, destination: str, scope: int = 0) -> bytes:
+def route_head(family: m.Family, destination: str, scope: int = 0, protocol: int = m.ROUTE_OF_PLAN) -> bytes:
     """Give what routes to the same destination begin with: their header and where they lead."""
     length, to = 0, b""
     if destination != "default":
         network = IPv4Network(destination)
         length = network.prefixlen + family.prefix_bits
         to = attribute(m.RTA_DST, family.packed(network.network_address))
-    header = m.ROUTE_HEADER.pack(family.number, length, 0, 0, m.MAIN_TABLE, m.ROUTE_OF_PLAN, scope, _UNICAST, 0)
+    header = m.ROUTE_HEADER.pack(family.number, length, 0, 0, m.MAIN_TABLE, protocol, scope, _UNICAST, 0)
     return header + to
 
 
-def delete_route(family: m.Family, destination: str, what: str) -> Message:
-    """Take a route away, whatever it leads over."""
-    return Message(m.DELETE_ROUTE, 0, route_head(family, destination, _ANY_SCOPE), what)
+def delete_route(family: m.Family, destination: str, what: str, protocol: int = m.ROUTE_OF_PLAN) -> Message:
+    """Take a route away, whatever it leads over; not the backup beside it, which is of another protocol."""
+    return Message(m.DELETE_ROUTE, 0, route_head(family, destination, _ANY_SCOPE, protocol), what)

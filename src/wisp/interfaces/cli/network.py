@@ -90,6 +90,7 @@ def link() -> None:
 
 def _shape_options(command: Any) -> Any:
     for name, what in (
+        ("weight", "What it costs a packet, with `routing.by: weight`, in both directions."),
         ("queue", "Packets that may wait for the rate, as 50."),
         ("loss", "Random loss, as 1%."),
         ("jitter", "Half-width of the variation of the delay, as 1ms."),
@@ -134,7 +135,7 @@ def link_set(name: str, direction: str | None, cloud_name: str | None, as_json: 
     """Change what the link NAME does to packets, while they flow; what is not said stays, `none` takes it away."""
     said = _said(shape)
     if not said:
-        raise click.UsageError("say what changes: --rate, --delay, --jitter, --loss or --queue")
+        raise click.UsageError("say what changes: --rate, --delay, --jitter, --loss, --queue or --weight")
     cloud = chosen(cloud_name)
     directions = ("forward", "backward") if direction is None else (direction,)
     _carry_out(cloud.network.set_link(name, directions=directions, **said), cloud, as_json)
@@ -173,11 +174,11 @@ def _show_links(cloud: CloudFacade, as_json: bool) -> None:
     if as_json:
         show.as_json(links)
         return
-    show.table(("LINK", "FROM", "TO", "FORWARD", "BACKWARD"), [_row(each) for each in links])
+    show.table(("LINK", "FROM", "TO", "WEIGHT", "FORWARD", "BACKWARD"), [_row(each) for each in links], right=(3,))
 
 
 def _row(link: Link) -> tuple[str, ...]:
-    return (link.name, *link.ends, _words(link.forward), _words(link.backward))
+    return (link.name, *link.ends, str(link.weight), _words(link.forward), _words(link.backward))
 
 
 def _words(shape: LinkShape) -> str:
