@@ -8,6 +8,7 @@ import pytest
 
 import wisp
 from wisp.assembly.settings import Settings
+from wisp.bench.accuracy import accuracy
 from wisp.bench.boot import BootSetup
 from wisp.bench.fault import QUICK_ROUNDS, run_fault
 from wisp.bench.figures import Figure, bar_holds
@@ -54,6 +55,21 @@ def test_link(settings: Settings) -> None:
     report = asyncio.run(run_link(lambda file: wisp.Cloud(file, settings=settings), quick=True))
     check(report.figures, {"link_delay_error_ms": "p50 <= 0.3, p95 <= 2"})
     assert report.figures[0].samples == 3 * QUICK_REQUESTS
+
+
+def test_accuracy(settings: Settings) -> None:
+    figures = asyncio.run(accuracy(lambda file: wisp.Cloud(file, settings=settings), quick=True))
+    assert {figure.name: figure.bar for figure in figures} == {
+        "delay_p99_error_ms": "p50 <= 0.2, p99 <= 2",
+        "rate_error_percent": "<= 5",
+        "loss_error_percent": "<= 5",
+    }
+    delay, rate, loss = figures
+    assert delay.holds == bar_holds(delay.value, delay.bar)
+    # A link that delayed, limited or lost nothing would be off by all of it; other programs may run meanwhile.
+    assert isinstance(delay.value, dict) and delay.value["p50"] < 5
+    assert isinstance(rate.value, float) and rate.value < 20
+    assert isinstance(loss.value, float) and loss.value < 20
 
 
 def test_fault(settings: Settings) -> None:

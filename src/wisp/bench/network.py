@@ -1,4 +1,4 @@
-"""The network benchmark: how long networks of routers take to come and go, and what they cost."""
+"""The network benchmark: how long networks of routers take to come and go, what they cost, and how true links are."""
 
 import asyncio
 import random
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wisp.bench import network_worker
+from wisp.bench.accuracy import accuracy
 from wisp.bench.churn import unsafe_sequences
 from wisp.bench.cloud import CloudFactory
 from wisp.bench.figures import Figure, Report
@@ -87,6 +88,8 @@ async def run_network(
     ):
         progress(Progress(phase=name, done=size.rounds, total=size.rounds + 1))
         figures.append(await measure)
+    progress(Progress(phase="accuracy of links", done=size.rounds, total=size.rounds + 1))
+    figures += await accuracy(make_cloud, quick=quick)
     return report(size, results, figures)
 
 
