@@ -32,6 +32,7 @@ def check(figures: tuple[Figure, ...], bars: dict[str, str]) -> None:
         assert figure.holds == bar_holds(figure.value, figure.bar)
 
 
+@pytest.mark.slow  # `wisp bench boot` of `.ci/run` is the same
 def test_fog(settings: Settings, tmp_path: Path) -> None:
     qemu = find_command("qemu-system-x86_64")
     assert qemu is not None, "run: make setup-system"
