@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
+from wisp.assembly.counters import by_direction, by_router, counted
 from wisp.assembly.doors import held_names, opened, shut_unwanted
 from wisp.assembly.echo import Directory, echoes, new_identity, way
 from wisp.assembly.editing import NetworkEditor
@@ -46,7 +47,7 @@ from wisp.model.instance import InstanceSpec
 from wisp.model.observation import Event, ObservedState
 from wisp.model.operation import Cause, Operation
 from wisp.model.plan import Plan
-from wisp.model.view import CloudStatus, InstanceRow, PlannedChange, Progress
+from wisp.model.view import CloudStatus, DirectionCounters, InstanceRow, PlannedChange, Progress, RouterCounters
 from wisp.model.zone import zone_of
 from wisp.planning.door import doors
 from wisp.primitives.errors import DescriptionError, StateError, TransientDriverError, UnknownInstance
@@ -467,6 +468,25 @@ class Cloud:
         directory = Directory(self._stored_plan())
         address = directory.address(end, ipv6=ipv6)
         return await way(self._folder, directory, begin, address, Duration.of_seconds(patience_s))
+
+    async def link_counters(self) -> list[DirectionCounters]:
+        """Give what went over every link, in each direction.
+
+        Raises:
+            StateError: The cloud is down.
+        """
+        network = self._stored_plan().network
+        links = [link for link in network.links if not link.is_down]
+        names = {end.namespace for link in links for end in (link.a, link.b)}
+        return list(by_direction(links, await counted(self._folder, names))) if names else []
+
+    async def router_counters(self) -> list[RouterCounters]:
+        """Give what went into and out of every router.
+
+        Raises:
+            StateError: The cloud is down.
+        """
+        return list(by_router([each.name for each in self.network.routers()], await self.link_counters()))
 
     async def forward(
         self, listen: str, instance: str, port: int, ready: Callable[[str], None] = lambda _: None

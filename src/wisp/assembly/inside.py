@@ -51,12 +51,13 @@ async def capture_inside(folder: CloudFolder, namespace: str, argv: Sequence[str
 
 
 async def lines_inside(
-    folder: CloudFolder, namespace: str, argv: Sequence[str], given: bytes
+    folder: CloudFolder, namespace: str, argv: Sequence[str], given: bytes, passed: Sequence[int] = ()
 ) -> AsyncGenerator[bytes, None]:
     """Run a command in one of a cloud's namespaces; give what it writes, line by line; it ends with the iterator.
 
     Args:
         given: What it reads.
+        passed: Descriptors that it inherits, under the same numbers.
 
     Raises:
         StateError: It failed, with what it said last; or the cloud is down.
@@ -65,7 +66,7 @@ async def lines_inside(
         process = await asyncio.create_subprocess_exec(
             *prefix,
             *argv,
-            pass_fds=descriptors,
+            pass_fds=(*descriptors, *passed),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -9,7 +9,15 @@ from wisp.model.echo import EchoAnswer, Hop
 from wisp.model.fault import Degradation, Fault
 from wisp.model.observation import Event
 from wisp.model.operation import Operation
-from wisp.model.view import CloudStatus, Finding, InstanceRow, PlannedChange, Progress
+from wisp.model.view import (
+    CloudStatus,
+    DirectionCounters,
+    Finding,
+    InstanceRow,
+    PlannedChange,
+    Progress,
+    RouterCounters,
+)
 
 OnProgress = Callable[[Progress], None]
 
@@ -142,6 +150,14 @@ class CloudFacade(Protocol):
 
     async def trace(self, begin: str, end: str, *, patience_s: float = ..., ipv6: bool = ...) -> Sequence[Hop]:
         """Give the stations on the way from one place to another."""
+        ...
+
+    async def link_counters(self) -> list[DirectionCounters]:
+        """Give what went over every link, in each direction."""
+        ...
+
+    async def router_counters(self) -> list[RouterCounters]:
+        """Give what went into and out of every router."""
         ...
 
     async def forward(self, listen: str, instance: str, port: int, ready: Callable[[str], None]) -> None:

@@ -131,3 +131,36 @@ class Finding:
     state: str
     sentence: str
     remedy: str = ""
+
+
+@frozen
+class DirectionCounters:
+    """What went over a link in one direction since the link was made.
+
+    Attributes:
+        link: Name of the link; of an access link, that of the device, with what it is before it.
+        begin, end: From where to where.
+        dropped_packets: Those that found no room at its beginning; what is lost on the way is not counted.
+        arrived_packets, arrived_bytes: At its other end, before delay and loss there.
+    """
+
+    link: str
+    begin: str
+    end: str
+    sent_packets: int
+    sent_bytes: int
+    dropped_packets: int
+    arrived_packets: int
+    arrived_bytes: int
+
+
+@frozen
+class RouterCounters:
+    """What went into and out of a router over the links that it has now."""
+
+    router: str
+    received_packets: int
+    received_bytes: int
+    sent_packets: int
+    sent_bytes: int
+    dropped_packets: int

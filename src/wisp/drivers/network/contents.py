@@ -12,6 +12,7 @@ from wisp.drivers.network import message as m
 from wisp.drivers.network import nexthops as nh
 from wisp.drivers.network.alias import LinkAlias, TapAlias, read_alias
 from wisp.drivers.network.netlink import NetlinkError, NetlinkSocket, as_number, as_text, attributes, number
+from wisp.model.counters import Counters
 from wisp.model.description import LinkShape
 from wisp.model.network import (
     LinkEnd,
@@ -110,31 +111,13 @@ def read_contents(netlink: NetlinkSocket, families: Sequence[m.Family]) -> Conte
     return _with_routes(Contents(interfaces=interfaces), netlink, families)
 
 
-@frozen
-class Counters:
-    """What went through an interface since it was made.
-
-    Attributes:
-        received_packets, sent_packets: As the namespace sees it.
-        received_bytes, sent_bytes: Likewise [byte].
-        received_dropped, sent_dropped: Packets that found no room.
-    """
-
-    received_packets: int
-    sent_packets: int
-    received_bytes: int
-    sent_bytes: int
-    received_dropped: int
-    sent_dropped: int
-
-
 def read_counters(netlink: NetlinkSocket) -> dict[str, Counters]:
     """Give the counters of one namespace by interface name.
 
     Raises:
         NetlinkError: The kernel refused.
     """
-    counters = {}
+    counters, limited = {}, _read_drops(netlink)
     for body in netlink.dump(m.GET_LINK, m.LINK_HEADER.pack(0, 0, 0, 0, 0)):
         found = attributes(body, m.LINK_HEADER.size)
         received, sent, received_bytes, sent_bytes, _, _, received_dropped, sent_dropped = struct.unpack_from(
@@ -146,9 +129,19 @@ def read_counters(netlink: NetlinkSocket) -> dict[str, Counters]:
             received_bytes=received_bytes,
             sent_bytes=sent_bytes,
             received_dropped=received_dropped,
-            sent_dropped=sent_dropped,
+            sent_dropped=sent_dropped + limited.get(m.LINK_HEADER.unpack_from(body)[2], 0),
         )
     return counters
+
+
+def _read_drops(netlink: NetlinkSocket) -> dict[int, int]:
+    """Give how many packets the rate limit has dropped, by interface index."""
+    drops = {}
+    for body in netlink.dump(m.GET_QDISC, m.QDISC_HEADER.pack(0, 0, 0, 0, 0)):
+        _, index, handle, _, _ = m.QDISC_HEADER.unpack_from(body)
+        if handle == m.TBF_HANDLE:
+            _, _, drops[index] = m.QDISC_STATS.unpack_from(attributes(body, m.QDISC_HEADER.size)[m.TCA_STATS])
+    return drops
 
 
 def _interface(body: bytes) -> Interface:

@@ -19,7 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from wisp.drivers.keeper.client import KeeperClient
 from wisp.drivers.keeper.delay import DelayLine
-from wisp.drivers.network.contents import Counters, assemble, interfaces_of, queue_number
+from wisp.drivers.network.contents import assemble, interfaces_of, queue_number
 from wisp.drivers.network.kernel import Kernel
 from wisp.drivers.network.shaping import DelayProgram, Side, delay_line, directions, rules_of
 from wisp.model.action import (
@@ -36,6 +36,7 @@ from wisp.model.action import (
     ShapeLink,
     SwitchLink,
 )
+from wisp.model.counters import Counters
 from wisp.model.effect import NetworkState
 from wisp.model.network import Network, VirtualLink
 from wisp.primitives.errors import DriverError, PermanentDriverError, TransientDriverError, WispError

@@ -19,10 +19,11 @@ from wisp.drivers.network import nat
 from wisp.drivers.network import nexthops as nh
 from wisp.drivers.network import place as p
 from wisp.drivers.network.alias import link_alias, tap_alias
-from wisp.drivers.network.contents import LOOPBACK, Contents, Counters, read_contents, read_counters
+from wisp.drivers.network.contents import LOOPBACK, Contents, read_contents, read_counters
 from wisp.drivers.network.farewell import say_farewell
 from wisp.drivers.network.netlink import CREATE, REPLACE, Message, NetlinkSocket
 from wisp.drivers.network.xtables import IPV4_TABLE, IPV6_TABLE, Passage, Table
+from wisp.model.counters import Counters
 from wisp.model.network import LinkEnd, Namespace, NextHops, RoutingTable, Tap, VirtualLink, mac_of
 from wisp.primitives.errors import MissingPrerequisite
 

@@ -151,6 +151,49 @@ def link_rm(names: tuple[str, ...], cloud_name: str | None, as_json: bool) -> No
     _carry_out(cloud.network.remove_links(*names), cloud, as_json)
 
 
+@link.command("counters")
+@cloud_option
+@json_option
+def link_counters(cloud_name: str | None, as_json: bool) -> None:
+    """Tell what went over every link, in each direction, since it was made.
+
+    DROPPED found no room at the beginning of the link; what a declared loss takes is not in it.
+    """
+    found = asyncio.run(chosen(cloud_name).link_counters())
+    if as_json:
+        show.as_json(found)
+        return
+    rows = [
+        (each.link, each.begin, each.end, str(each.sent_packets), show.size(each.sent_bytes), str(each.dropped_packets))
+        for each in found
+    ]
+    show.table(("LINK", "FROM", "TO", "PACKETS", "BYTES", "DROPPED"), rows, right=(3, 4, 5))
+
+
+@router.command("counters")
+@cloud_option
+@json_option
+def router_counters(cloud_name: str | None, as_json: bool) -> None:
+    """Tell what went into and out of every router, over the links that it has now."""
+    found = asyncio.run(chosen(cloud_name).router_counters())
+    if as_json:
+        show.as_json(found)
+        return
+    rows = [
+        (
+            each.router,
+            str(each.received_packets),
+            show.size(each.received_bytes),
+            str(each.sent_packets),
+            show.size(each.sent_bytes),
+            str(each.dropped_packets),
+        )
+        for each in found
+    ]
+    headings = ("ROUTER", "IN PACKETS", "IN BYTES", "OUT PACKETS", "OUT BYTES", "DROPPED")
+    show.table(headings, rows, right=(1, 2, 3, 4, 5))
+
+
 def _said(shape: Mapping[str, str | None]) -> dict[str, str]:
     return {key: value for key, value in shape.items() if value is not None}
 
