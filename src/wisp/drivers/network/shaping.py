@@ -23,8 +23,8 @@ def shaping() -> str:
     """Say in a sentence what shapes links on this kind of world."""
     return (
         "rate by tbf in the kernel; delay, jitter and loss by Wisp's own delay line, fed through NFQUEUE. On two idle"
-        " cores, at 10,000 packets a second: 10 ms within 0.2 ms (99 of 100 within 2 ms), rate and loss within 5 % of what is"
-        " declared; `wisp bench network` measures it here"
+        " cores, at 10,000 packets a second: 10 ms within 0.2 ms (99 of 100 within 2 ms), rate and loss within 5 % of"
+        " what is declared; `wisp bench network` measures it here"
     )
 
 
